@@ -1,0 +1,44 @@
+# Everything runs in .venv, made from requirements.lock; nothing else is needed but Python 3.11+, git and make.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench lock clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+PYTEST_WORKERS ?= 2
+
+help:
+	@echo "make demo   a real batch, killed with -9 in the middle and resumed"
+	@echo "make test   lint, types, architecture and all tests"
+	@echo "make bench  the speed figures, against other job runners (bench/RESULTS.md)"
+
+# The stamp is remade when the lock or the project's metadata change.
+.venv/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Gangline needs Python 3.11 or newer; run: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup: .venv/.installed
+	@sh scripts/install-system-tools.sh tmux jq
+
+demo: setup
+	@$(BIN)/gangline demo
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/pytest -n $(PYTEST_WORKERS)
+
+bench: setup
+	$(BIN)/python bench/run.py
+
+lock: setup
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --group dev --upgrade pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf .venv .bench
