@@ -55,7 +55,7 @@ class IssueSpec(msgspec.Struct, frozen=True, kw_only=True):
         depends_on: Edges, each with the place that declared it.
         agent: The agent named by the issue itself, if any.
         run: A command that is the issue's agent (plan files and front matter only).
-        place: Where the issue is written, for error messages: `issues/3.md`, `plan.toml: issues[2]`.
+        place: Where it is written, for error messages: `issues/3.md`, `plan.toml: issues[2]`.
     """
 
     id: IssueId
