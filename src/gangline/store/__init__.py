@@ -1,0 +1,1 @@
+"""The truth on disk: the journal of an area, its state file, its locks."""

@@ -1,0 +1,398 @@
+"""Agents as data: which command starts one, how it gets its prompt, what it may inherit.
+
+Why it exists: an agent is any program, so nothing here knows what an agent prints or means. It
+turns a preset, a table of gangline.toml or an issue's own `run` into one `Agent`, and an `Agent`
+into an argv and an environment. What must stay true: text of an issue never becomes an option or
+part of a shell line, and an agent sees no variable that nobody chose for it (EVIDENCE.md section 4,
+pitfall f). It starts nothing and knows neither panes nor batches.
+"""
+
+import functools
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Literal, NoReturn
+
+import msgspec
+from msgspec import Meta
+
+from gangline.agents import check_placeholders, clean_text, did_you_mean, expand, placeholders_of
+from gangline.errors import ConfigError, GanglineError, InputError, MachineError
+
+ARGV_BYTES_MAX = 100_000  # Linux refuses one argument over 128 KiB; leave room for the rest
+COMMAND_AGENT = "command"
+
+Argv = Annotated[tuple[str, ...], Meta(description="a list of strings")]
+Variables = Annotated[dict[str, str], Meta(description="a table of strings")]
+PromptWay = Literal["argv", "stdin", "file"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+_SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}\Z")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "ash", "fish"})
+_SHELL_SCRIPT_OPTION = re.compile(r"-[A-Za-z]*c\Z")
+_UNTRUSTED = frozenset({"prompt", "title"})
+
+# fmt: off
+# What every program needs to find its files, speak the user's language and reach the network.
+_INHERITED = (
+    "HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG", "LANGUAGE", "LC_*", "TERM", "TMPDIR", "TZ",
+    "SSH_AUTH_SOCK", "XDG_*", "SSL_CERT_*", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS",
+    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
+    "http_proxy", "https_proxy", "all_proxy", "no_proxy",
+    "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL",
+    "GIT_SSH", "GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM",
+)
+# These point at the orchestrator's own pane, attempt or repository (the last as listed by
+# `git rev-parse --local-env-vars`): an agent that had them would act on the wrong one.
+_NEVER_INHERITED = (
+    "TMUX", "TMUX_PANE", "GANGLINE_*",
+    "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX", "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_SHALLOW_FILE",
+    "GIT_GRAFT_FILE", "GIT_CONFIG", "GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT",
+    "GIT_INTERNAL_SUPER_PREFIX", "GIT_IMPLICIT_WORK_TREE", "GIT_NO_REPLACE_OBJECTS",
+    "GIT_REPLACE_REF_BASE",
+)
+# fmt: on
+
+
+class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
+                  rename={"pass_env": "pass"}):  # fmt: skip
+    """One `[agents.NAME]` table of gangline.toml; an absent key leaves the preset's.
+
+    Attributes:
+        start: The command; its elements may hold placeholders.
+        resume: The command that continues a session, if the agent can.
+        prompt: How the prompt reaches it.
+        env: Variables set for it, added to the preset's.
+        pass_env: Names of variables it inherits (`LC_*` as well), added to the preset's.
+    """
+
+    start: Argv | None = None
+    resume: Argv | None = None
+    prompt: PromptWay | None = None
+    env: Variables = {}
+    pass_env: Argv = ()
+
+
+class Preset(AgentConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of presets.toml: an AgentConfig and what only we may set."""
+
+    install: str
+    as_root_env: dict[str, str] = {}
+
+
+class Agent(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent that can be started: preset and configuration put together.
+
+    Attributes:
+        prompt: `none` for an issue's own command, which gets no prompt and no placeholders.
+        as_root_env: Set only where the agent will run as root.
+    """
+
+    name: str
+    start: tuple[str, ...]
+    resume: tuple[str, ...] | None = None
+    prompt: Literal["argv", "stdin", "file", "none"]
+    env: dict[str, str] = {}
+    pass_env: tuple[str, ...] = ()
+    as_root_env: dict[str, str] = {}
+
+
+class Placeholders(msgspec.Struct, frozen=True, kw_only=True):
+    """What may stand in an argv element as `{name}`.
+
+    Attributes:
+        prompt: The whole prompt; untrusted.
+        prompt_file: Absolute path of the file that holds it.
+        issue: The issue's id in its text form.
+        title: Untrusted.
+        attempt: The attempt id.
+        session: The agent's session id; empty while it is not known.
+        worktree: Absolute path of the folder the agent works in.
+        branch: The branch checked out there; empty outside git.
+    """
+
+    prompt: str
+    prompt_file: str
+    issue: str
+    title: str
+    attempt: str
+    session: str
+    worktree: str
+    branch: str
+
+
+def check_argv(argv: tuple[str, ...], place: str) -> None:
+    """Refuse a command that cannot be started, wherever it stands in gangline.toml.
+
+    Raises:
+        ConfigError: at `place`.
+    """
+    if not argv or not argv[0]:
+        raise ConfigError("the command is empty", place=place, hint='write ["program", "argument"]')
+    if argv[0].startswith("~"):
+        raise ConfigError(
+            f"the program {argv[0]!r} starts with '~', which only a shell expands",
+            place=f"{place}[0]",
+            hint="write its full path",
+        )
+    for index, element in enumerate(argv):
+        if "\0" in element:
+            raise ConfigError("an argument cannot hold a NUL character", place=f"{place}[{index}]")
+
+
+def check_agent(name: str, config: AgentConfig, place: str) -> None:
+    """Refuse an `[agents.NAME]` table that can never work or is dangerous.
+
+    Args:
+        name: The name of the table.
+        config: What it holds.
+        place: Where it is: `gangline.toml: agents.NAME`.
+
+    Raises:
+        ConfigError: with the key path.
+    """
+    if not _NAME.match(name) or name == COMMAND_AGENT:
+        raise ConfigError(
+            f"{name[:100]!r} cannot be the name of an agent",
+            place=place,
+            hint=f"use letters, digits, '.', '_' and '-', and not {COMMAND_AGENT!r}",
+        )
+    if config.start is None and name not in presets():
+        meant = did_you_mean(name, presets())
+        raise ConfigError(
+            f"agent {name!r} has no command",
+            place=place,
+            hint=(f"did you mean {meant}? Otherwise add " if meant else "add ")
+            + 'start = ["program", "argument"]',
+        )
+    for key, argv in (("start", config.start), ("resume", config.resume)):
+        if argv is not None:
+            check_argv(argv, f"{place}.{key}")
+            for index, element in enumerate(argv):
+                check_placeholders(
+                    element, Placeholders.__struct_fields__, f"{place}.{key}[{index}]"
+                )
+            _check_shell_script(argv, f"{place}.{key}")
+    for variable, value in config.env.items():
+        if not _VARIABLE.match(variable) or "\0" in value or variable.startswith("GANGLINE_"):
+            raise ConfigError(
+                f"the variable {variable!r} cannot be set",
+                place=f"{place}.env",
+                hint="names are letters, digits and '_'; GANGLINE_ names are set by Gangline",
+            )
+    for pattern in config.pass_env:
+        if not _VARIABLE.match(pattern.removesuffix("*")) or _matches(pattern, _NEVER_INHERITED):
+            raise ConfigError(
+                f"the variable {pattern!r} cannot be passed on",
+                place=f"{place}.pass",
+                hint="give names, or beginnings as in AWS_*; what points at Gangline's own pane,"
+                " attempt or repository is never passed on",
+            )
+
+
+def _check_shell_script(argv: tuple[str, ...], place: str) -> None:
+    """Refuse the text of an issue inside the script of `sh -c`: a title could run commands."""
+    for index, element in enumerate(argv[:-1]):
+        shell = any(os.path.basename(word) in _SHELLS for word in argv[:index])
+        if shell and _SHELL_SCRIPT_OPTION.match(element):
+            untrusted = _UNTRUSTED.intersection(placeholders_of(argv[index + 1]))
+            if untrusted:
+                name = min(untrusted)
+                raise ConfigError(
+                    f"{{{name}}} stands on a shell line, where the text of an issue could run "
+                    "commands",
+                    place=f"{place}[{index + 1}]",
+                    hint='pass it as an argument: ["sh", "-c", "program \\"$1\\"", "sh", '
+                    f'"{{{name}}}"]',
+                )
+            return
+
+
+@functools.cache
+def presets() -> dict[str, Preset]:
+    """The agents known without configuration, by name."""
+    import tomllib  # noqa: PLC0415 - most commands never look at an agent
+
+    with open(os.path.join(os.path.dirname(__file__), "presets.toml"), "rb") as file:
+        return msgspec.convert(tomllib.load(file), dict[str, Preset])
+
+
+def find_agent(
+    name: str,
+    configured: Mapping[str, AgentConfig],
+    place: str,
+    *,
+    error: type[GanglineError] = InputError,
+) -> Agent:
+    """The agent of that name: the preset, overridden key by key by what is configured.
+
+    `env` and `pass` add to the preset's, so that a new variable does not cost the agent its login.
+
+    Args:
+        name: As `--agent`, an issue or gangline.toml names it.
+        configured: The `[agents]` tables, already checked by `check_agent`.
+        place: Where the name was written; the error points there.
+        error: The kind to raise: a name in gangline.toml is a ConfigError.
+
+    Raises:
+        GanglineError: of kind `error`, for an unknown name.
+    """
+    preset = presets().get(name, Preset(install=""))
+    config = configured.get(name, AgentConfig())
+    start = config.start or preset.start
+    if start is None:
+        _refuse_unknown(name, configured, place, error)
+    return Agent(
+        name=name,
+        start=start,
+        resume=config.resume or preset.resume,
+        prompt=config.prompt or preset.prompt or _likely_prompt_way(start),
+        env=preset.env | config.env,
+        pass_env=preset.pass_env + config.pass_env,
+        as_root_env=preset.as_root_env,
+    )
+
+
+def _refuse_unknown(
+    name: str, configured: Mapping[str, AgentConfig], place: str, error: type[GanglineError]
+) -> NoReturn:
+    known = sorted({*presets(), *configured} - {name})
+    meant = did_you_mean(name, known)
+    raise error(
+        f"there is no agent {name[:100]!r}",
+        place=place,
+        causes=[f"known agents: {', '.join(known)}"],
+        hint=f"did you mean {meant}?"
+        if meant
+        else "name a known agent, or define this one in gangline.toml under [agents.NAME]",
+    )
+
+
+def _likely_prompt_way(start: tuple[str, ...]) -> PromptWay:
+    """What the command itself says; else stdin, which has no limit and shows in no process list."""
+    names = {name for element in start for name in placeholders_of(element)}
+    return "argv" if "prompt" in names else "file" if "prompt_file" in names else "stdin"
+
+
+def command_agent(argv: tuple[str, ...]) -> Agent:
+    """The agent that is an issue's own `run`: taken literally, with no prompt on its stdin."""
+    return Agent(name=COMMAND_AGENT, start=argv, prompt="none")
+
+
+def require_program(agent: Agent, path: str | None) -> str:
+    """The absolute path of the agent's program; one relative to the worktree stays as it is.
+
+    Args:
+        agent: The agent that will be started.
+        path: A PATH to search; None for this process's.
+
+    Raises:
+        MachineError: the program of `start` or `resume` is not there or not executable.
+    """
+    import shutil  # noqa: PLC0415 - only commands that start agents search for programs
+
+    found: list[str] = []
+    for program in (agent.start[0], *(agent.resume or ())[:1]):
+        if "/" in program and not os.path.isabs(program):
+            found.append(program)
+            continue
+        where = shutil.which(program, path=path)
+        if where is None:
+            missing = "is not an executable file" if "/" in program else "is not on PATH"
+            installs = [p.install for p in presets().values() if (p.start or "")[:1] == (program,)]
+            raise MachineError(
+                f"program {program!r} of agent {agent.name!r} {missing}",
+                hint=f"install it: {installs[0]}"
+                if installs
+                else "install it, or write its full path",
+            )
+        found.append(os.path.abspath(where))
+    return found[0]
+
+
+def can_resume(agent: Agent, session: str) -> bool:
+    """Whether a session can be continued: the agent has a way, and the id is one, if it needs it.
+
+    The id may come from what the agent printed; one that could be read as an option is none.
+    """
+    return agent.resume is not None and (
+        bool(_SESSION.match(session))
+        or not any("session" in placeholders_of(element) for element in agent.resume)
+    )
+
+
+def render(
+    agent: Agent, values: Placeholders, *, resume: bool
+) -> tuple[list[str], Literal["prompt", "none"]]:
+    """The argv to execute, and what its stdin is: the prompt, or nothing (/dev/null).
+
+    With `resume` but no way to resume (`can_resume`), the agent is started afresh.
+
+    Raises:
+        InputError: the argv would be longer than ARGV_BYTES_MAX.
+    """
+    if agent.prompt == "none":
+        return list(agent.start), "none"
+    template = agent.resume if resume and can_resume(agent, values.session) else agent.start
+    assert template is not None  # can_resume says so
+    known = msgspec.structs.asdict(values)
+    known |= {name: clean_text(known[name]) for name in _UNTRUSTED}
+    if agent.prompt == "argv" and not any("prompt" in placeholders_of(e) for e in template):
+        template = (*template, "{prompt}")
+    argv = [_expand_element(element, known) for element in template]
+    size = sum(len(os.fsencode(element)) + 1 for element in argv)
+    if size > ARGV_BYTES_MAX:
+        raise InputError(
+            f"the command line of agent {agent.name!r} has {size:,} bytes; the limit is "
+            f"{ARGV_BYTES_MAX:,}",
+            place=f"issue {values.issue}",
+            hint=f'set prompt = "stdin", or use {{prompt_file}}, in [agents.{agent.name}] of '
+            "gangline.toml",
+        )
+    return argv, "prompt" if agent.prompt == "stdin" else "none"
+
+
+def _expand_element(element: str, known: Mapping[str, str]) -> str:
+    """One argument; a value that starts with '-' gets a space before it, not to be an option."""
+    text = expand(element, known)
+    return f" {text}" if text.startswith("-") and not element.startswith("-") else text
+
+
+def build_environment(
+    agent: Agent,
+    base: Mapping[str, str],
+    gangline: Mapping[str, str],
+    *,
+    as_root: bool | None = None,
+) -> dict[str, str]:
+    """The whole environment of an agent, made up of what was chosen for it and nothing else.
+
+    Later wins: what every program needs of `base`, what the agent passes on, what it needs as root,
+    its own `env`, then the GANGLINE_ variables.
+
+    Args:
+        agent: The agent that will be started.
+        base: The environment to inherit from.
+        gangline: GANGLINE_AREA and the others (DESIGN.md section 8).
+        as_root: Whether the agent will run as root; None for as this process.
+    """
+    chosen = (*_INHERITED, *agent.pass_env)
+    environment = {
+        name: value
+        for name, value in base.items()
+        if _matches(name, chosen) and not _matches(name, _NEVER_INHERITED)
+    }
+    if as_root is None:
+        as_root = os.geteuid() == 0
+    if as_root:
+        environment |= agent.as_root_env
+    return environment | agent.env | dict(gangline)
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(
+        name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
+        for pattern in patterns
+    )

@@ -1,0 +1,285 @@
+"""From an issue to something that can be launched: its workspace, prompt, command, environment.
+
+Workspaces are made before the intent is recorded, in one thread, one after another: `git worktree
+add` run twice at once on a repository fails (EVIDENCE.md section 4, pitfall d), a large checkout
+takes minutes, and the loop must not wait for it. Making one is idempotent, so a crash in between
+costs nothing.
+"""
+
+import os
+import queue
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from gangline.agents.registry import (
+    Agent,
+    Placeholders,
+    build_environment,
+    command_agent,
+    find_agent,
+    render,
+    require_program,
+)
+from gangline.app.config import Config, render_prompt
+from gangline.core.batch import Batch, IssueState
+from gangline.core.model import IssueSpec
+from gangline.errors import ConfigError, GanglineError, MachineError, StateError
+from gangline.hosts.runner import MARK_VARIABLE
+from gangline.ports import Launch
+from gangline.workspaces.worktrees import Workspace
+
+_SETUP_DONE = "gangline-setup-done"
+
+
+class MissingTextError(StateError):
+    """The issues' texts are gone: no issue can be dispatched, and none is to be blamed."""
+
+
+class Workspaces(Protocol):
+    """Git worktrees, or the shared folder."""
+
+    def prepare_batch(self, issues: Sequence[str]) -> None:
+        """Refuse what would hurt a new batch."""
+
+    def base_commit(self) -> str:
+        """Where the batch starts from."""
+
+    def ensure(self, issue: str, base_commit: str) -> Workspace:
+        """Make, mend or keep the issue's workspace."""
+
+    def registered(self, workspace: Workspace) -> str | None:
+        """Why it is not usable any more, or None."""
+
+
+class Preparer:
+    """Makes workspaces in a thread of its own; asked and answered without waiting."""
+
+    def __init__(self, workspaces: Workspaces, wake: Callable[[], None]) -> None:
+        self._workspaces = workspaces
+        self._wake = wake
+        self._wanted: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+        self._pending: set[str] = set()
+        self._made: dict[str, Workspace | GanglineError] = {}
+        self._thread: threading.Thread | None = None
+
+    def ask(self, issue: str, base_commit: str) -> Workspace | GanglineError | None:
+        """The issue's workspace, or why there can be none; None while it is being made.
+
+        An answer is given once: the next attempt has its workspace looked at again.
+        """
+        if issue in self._made:
+            self._pending.discard(issue)
+            return self._made.pop(issue)
+        if issue not in self._pending:
+            self._pending.add(issue)
+            self._wanted.put((issue, base_commit))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, daemon=True, name="workspaces")
+                self._thread.start()
+        return None
+
+    def _work(self) -> None:
+        while True:
+            issue, base_commit = self._wanted.get()
+            self._made[issue] = self._make(issue, base_commit)
+            self._wake()
+
+    def _make(self, issue: str, base_commit: str) -> Workspace | GanglineError:
+        try:
+            return self._workspaces.ensure(issue, base_commit)
+        except GanglineError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - it would be lost with the thread
+            return StateError(f"the workspace could not be made: {error!r}")
+
+
+class NoPreparation:
+    """The shared folder needs no making: it is answered at once."""
+
+    def __init__(self, workspaces: Workspaces) -> None:
+        self._workspaces = workspaces
+
+    def ask(self, issue: str, base_commit: str) -> Workspace | GanglineError | None:
+        """The shared folder."""
+        return self._workspaces.ensure(issue, base_commit)
+
+
+class Dispatcher:
+    """Makes launches for one batch.
+
+    Args:
+        config: gangline.toml.
+        preparer: Gives workspaces.
+        workspaces: Checks them again at the last moment.
+        read_issues: The issues' texts; read when the first is needed.
+        attempts_folder: `attempts/` of the area.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        preparer: Preparer | NoPreparation,
+        workspaces: Workspaces,
+        read_issues: Callable[[], Mapping[str, IssueSpec]],
+        attempts_folder: str,
+    ) -> None:
+        self._config = config
+        self._preparer = preparer
+        self._workspaces = workspaces
+        self._read_issues = read_issues
+        self._attempts_folder = attempts_folder
+        self._issues: Mapping[str, IssueSpec] | None = None
+        self._programs: dict[tuple[str, ...], str] = {}
+
+    def workspace(self, batch: Batch, key: str) -> Workspace | GanglineError | None:
+        """See Preparer.ask."""
+        return self._preparer.ask(key, batch.base_commit or "")
+
+    def forget_issues(self) -> None:
+        """Read the issues' texts again when one is next needed."""
+        self._issues = None
+
+    def spec(self, key: str) -> IssueSpec:
+        """The issue as its source gave it.
+
+        Raises:
+            MissingTextError: the texts are gone, or have no such issue.
+        """
+        if self._issues is None:
+            try:
+                self._issues = self._read_issues()
+            except StateError as error:
+                raise MissingTextError(
+                    error.message, place=error.place, causes=error.causes, hint=error.hint
+                ) from error
+        if key not in self._issues:
+            raise MissingTextError(
+                f"the text of issue {key!r} is missing", place="batch.issues.json"
+            )
+        return self._issues[key]
+
+    def agent(self, batch: Batch, issue: IssueState) -> Agent:
+        """The agent of an issue: its own command, its own agent, or the batch's."""
+        spec = self.spec(issue.key)
+        if spec.run:
+            return command_agent(spec.run)
+        name = issue.agent or batch.agent
+        if name is None:
+            raise no_agent()
+        return find_agent(name, self._config.agents, spec.place)
+
+    def launch(
+        self, batch: Batch, key: str, number: int, mark: str, workspace: Workspace, retry: int
+    ) -> Launch:
+        """Everything the attempt needs.
+
+        Raises:
+            GanglineError: it cannot be launched; the message says why.
+        """
+        problem = self._workspaces.registered(workspace)
+        if problem:
+            raise StateError(problem, place=workspace.path)
+        issue, spec = batch.issues[key], self.spec(key)
+        agent = self.agent(batch, issue)
+        attempt_id = batch.attempt_id(key, number)
+        folder = os.path.join(self._attempts_folder, attempt_id)
+        prompt = render_prompt(self._config.batch.prompt, area=batch.area, issue=spec)
+        values = Placeholders(
+            prompt=prompt,
+            prompt_file=os.path.join(folder, "prompt.md"),
+            issue=key,
+            title=issue.title,
+            attempt=attempt_id,
+            session=str(uuid.uuid4()),
+            worktree=workspace.path,
+            branch=workspace.branch or "",
+        )
+        argv, stdin = render(agent, values, resume=False)
+        names = {
+            "GANGLINE_AREA": batch.area,
+            "GANGLINE_BATCH": batch.batch_id,
+            "GANGLINE_ISSUE": key,
+            "GANGLINE_ATTEMPT": attempt_id,
+            "GANGLINE_ATTEMPT_DIR": folder,
+            "GANGLINE_RETRY": str(retry),
+            MARK_VARIABLE: mark,
+        }
+        environment = build_environment(agent, os.environ, names)
+        setup, setup_done = self._setup(workspace)
+        return Launch(
+            attempt_id=attempt_id,
+            issue=key,
+            title=issue.title,
+            mark=mark,
+            cwd=workspace.path,
+            git_dir=workspace.git_dir,
+            branch=workspace.branch,
+            argv=tuple(argv),
+            program=self._program(agent),
+            prompt=prompt,
+            stdin=stdin,
+            agent=agent.name,
+            environment=environment,
+            setup=setup,
+            setup_program=_setup_program(setup, environment) if setup else None,
+            setup_done=setup_done,
+            log_bytes=int(batch.policy.log_mb * 1_000_000),
+            keep_failed=self._config.batch.keep_failed_panes,
+            keep_completed=self._config.batch.keep_completed_panes,
+        )
+
+    def _program(self, agent: Agent) -> str:
+        if agent.start not in self._programs:
+            self._programs[agent.start] = require_program(agent, None)
+        return self._programs[agent.start]
+
+    def _setup(self, workspace: Workspace) -> tuple[tuple[str, ...] | None, str | None]:
+        """The setup command if this worktree has not been through it yet, and what marks it."""
+        setup = self._config.workspace.setup
+        if not setup or workspace.git_dir is None:
+            return None, None
+        done = os.path.join(workspace.git_dir, _SETUP_DONE)
+        return (None, None) if os.path.exists(done) else (setup, done)
+
+
+def _setup_program(setup: tuple[str, ...], environment: Mapping[str, str]) -> str:
+    if "/" in setup[0]:
+        return setup[0]
+    found = shutil.which(setup[0], path=environment.get("PATH"))
+    if found is None:
+        raise MachineError(
+            f"program {setup[0]!r} of [workspace] setup is not on PATH",
+            place="gangline.toml: workspace.setup",
+            hint="install it, or write its full path",
+        )
+    return found
+
+
+def no_agent() -> ConfigError:
+    """No agent is named anywhere."""
+    return ConfigError(
+        "no agent is named",
+        place="gangline.toml: batch.agent",
+        hint='name one: gangline run AREA --agent claude, or agent = "claude" in [batch]',
+    )
+
+
+def check_agents(config: Config, batch_agent: str | None, issues: Sequence[IssueSpec]) -> None:
+    """Refuse agents that are unknown or whose program is missing, before a batch is begun."""
+    checked: set[object] = set()
+    for spec in issues:
+        wanted = spec.run or spec.agent or batch_agent
+        if wanted is None:
+            raise no_agent()
+        if wanted in checked:
+            continue
+        checked.add(wanted)
+        agent = (
+            command_agent(spec.run)
+            if spec.run
+            else find_agent(str(wanted), config.agents, spec.place)
+        )
+        require_program(agent, None)

@@ -1,0 +1,391 @@
+"""The batch: what the journal says, folded.
+
+`Batch.fold` is the only way anything in it changes, so the batch is always equal to its journal.
+Besides the issues it keeps a few derived indexes (what can be unblocked, what is ready, what is
+running), each kept up in time proportional to the issue's own edges: the cost of an event must not
+grow with the batch.
+"""
+
+import heapq
+from collections.abc import Iterable
+
+import msgspec
+
+from gangline.core.events import (
+    AnyEvent,
+    BatchRestored,
+    BatchStarted,
+    Configured,
+    Dispatched,
+    Draining,
+    Ended,
+    Held,
+    IssueEvent,
+    IssueEvents,
+    KillOrdered,
+    KillReason,
+    Launched,
+    OrchestratorStarted,
+    OrchestratorStopped,
+    Outcome,
+    Paused,
+    PlannedIssue,
+    Policy,
+    Reaping,
+    Refused,
+    Released,
+    Reopened,
+    Resumed,
+    Retried,
+    Skipped,
+    StopFinished,
+    StopRequested,
+    Voided,
+    Wish,
+    Wished,
+    next_status,
+)
+from gangline.core.graph import heights
+from gangline.core.model import TERMINAL, IssueId, Status
+
+
+class Attempt(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
+    """One dispatch of one issue. Open while `outcome` is None."""
+
+    number: int
+    mark: str
+    started_at: str
+    boot_id: str = ""
+    boot_seconds: float = 0.0
+    retry: int = 0
+    server: str | None = None
+    pane: str | None = None
+    agent: str | None = None
+    branch: str | None = None
+    kill: KillReason | None = None
+    kill_boot_id: str = ""
+    kill_boot_seconds: float = 0.0
+    reaping_since: float | None = None
+    outcome: Outcome | None = None
+    ended_at: str | None = None
+    exit_code: int | None = None
+    exit_signal: int | None = None
+    reason: str | None = None
+
+
+class IssueState(msgspec.Struct, kw_only=True):
+    """One issue as the journal tells it.
+
+    Attributes:
+        spent: Attempts of this budget that died, or failed under retry.on_failure.
+        voids: Launches in a row that never ran.
+        because: The failed dependency for which it was skipped.
+    """
+
+    id: IssueId
+    title: str = ""
+    depends_on: tuple[str, ...] = ()
+    agent: str | None = None
+    status: Status = Status.PENDING
+    spent: int = 0
+    voids: int = 0
+    held: bool = False
+    wish: Wish | None = None
+    wish_reason: str | None = None
+    reason: str | None = None
+    because: str | None = None
+    attempts: list[Attempt] = msgspec.field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        """The text form of the id."""
+        return str(self.id)
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The newest attempt."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def retry_count(self) -> int:
+        """The specification's `retryCount`: automatic re-dispatches charged to the open attempt."""
+        return self.attempts[-1].retry if self.attempts else 0
+
+
+class Batch:
+    """The fold of a journal. Empty (`batch_id` is "") until its first event."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.area = ""
+        self.batch_id = ""
+        self.agent: str | None = None
+        self.source: str | None = None
+        self.base_commit: str | None = None
+        self.policy = Policy()
+        self.issues: dict[str, IssueState] = {}
+        self.created_at = ""
+        self.updated_at = ""
+        self.orchestrator_pane: str | None = None
+        self.orchestrator_pid: int | None = None
+        self.stopped_reason: str | None = None
+        self.paused = False
+        self.draining = False
+        self.stop: str | None = None  # "leave" or "kill"
+        self.extra: dict[str, object] = {}  # unknown keys of the state file, kept
+        self.reindex()
+
+    def reindex(self) -> None:
+        """Derive every index anew from `issues`; needed only when issues were put in whole."""
+        self.dependents: dict[str, list[str]] = {key: [] for key in self.issues}
+        for key, issue in self.issues.items():
+            for other in issue.depends_on:
+                self.dependents[other].append(key)
+        self.open_dependencies = {
+            key: sum(self.issues[d].status not in TERMINAL for d in issue.depends_on)
+            for key, issue in self.issues.items()
+        }
+        self.by_status: dict[Status, dict[str, None]] = {status: {} for status in Status}
+        self.unblockable: dict[str, None] = {}
+        self.misplaced: dict[str, None] = {}
+        self.changed: set[str] = set(self.issues)  # since the state file was last encoded
+        order = {key: place for place, key in enumerate(self.issues)}
+        height = heights({key: issue.depends_on for key, issue in self.issues.items()})
+        self._rank = {key: (-height[key], order[key]) for key in self.issues}
+        self._ready: list[tuple[tuple[int, int], str]] = []
+        for key, issue in self.issues.items():
+            self.by_status[issue.status][key] = None
+            self._place(key)
+
+    def _place(self, key: str) -> None:
+        """Put the issue into the index that tells what can be done about it."""
+        issue = self.issues[key]
+        waiting = self.open_dependencies[key] > 0
+        for index, belongs in (
+            (self.unblockable, issue.status is Status.BLOCKED and not waiting),
+            (self.misplaced, issue.status is Status.PENDING and waiting),
+        ):
+            if belongs:
+                index[key] = None
+            else:
+                index.pop(key, None)
+        if issue.status is Status.PENDING and not waiting:
+            heapq.heappush(self._ready, (self._rank[key], key))
+
+    # -- reading ---------------------------------------------------------------------------
+
+    @property
+    def dispatched(self) -> Iterable[str]:
+        """The keys of the dispatched issues, oldest dispatch first."""
+        return self.by_status[Status.DISPATCHED]
+
+    @property
+    def open_count(self) -> int:
+        """How many issues are not terminal."""
+        return sum(len(self.by_status[s]) for s in Status if s not in TERMINAL)
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing is open (and there is a batch)."""
+        return bool(self.batch_id) and self.open_count == 0
+
+    def counts(self) -> dict[str, int]:
+        """Issues by status, every status named."""
+        return {status.value: len(self.by_status[status]) for status in Status}
+
+    def attempt_id(self, key: str, number: int) -> str:
+        """`{batchId}-{issue}-a{n}`, also the name of the attempt's folder."""
+        return f"{self.batch_id}-{key}-a{number}"
+
+    def ready(self, count: int) -> list[str]:
+        """Up to `count` issues to dispatch next: what the most work waits for first.
+
+        Held issues are passed over. Stale entries of the heap are dropped on the way, which
+        changes no answer.
+        """
+        chosen: list[str] = []
+        put_back: list[tuple[tuple[int, int], str]] = []
+        while self._ready and len(chosen) < count:
+            entry = heapq.heappop(self._ready)
+            issue = self.issues[entry[1]]
+            if issue.status is not Status.PENDING or entry[1] in self.misplaced:
+                continue
+            if put_back and put_back[-1] == entry:
+                continue
+            put_back.append(entry)
+            if not issue.held:
+                chosen.append(entry[1])
+        for entry in put_back:
+            heapq.heappush(self._ready, entry)
+        return chosen
+
+    # -- folding ---------------------------------------------------------------------------
+
+    def fold(self, event: AnyEvent) -> None:
+        """Take one event.
+
+        Raises:
+            IllegalEventError: the event cannot follow; the batch is unchanged.
+            KeyError: the event names an issue that is not in the batch.
+        """
+        if isinstance(event, IssueEvent):
+            self._fold_issue(event)
+        else:
+            self._fold_batch(event)
+        self.seq = event.seq or self.seq
+        self.updated_at = event.at or self.updated_at
+
+    def _fold_issue(self, event: IssueEvents) -> None:
+        issue = self.issues[event.issue]
+        status = next_status(issue.status, event)
+        if isinstance(event, Dispatched | Held | Released):
+            self._fold_intent(issue, event)
+        elif isinstance(event, Launched | KillOrdered | Reaping | Voided | Ended):
+            self._fold_attempt(issue, event)
+        else:
+            _fold_decision(issue, event)
+        self._set_status(issue, status)
+
+    def _set_status(self, issue: IssueState, status: Status) -> None:
+        key = issue.key
+        self.changed.add(key)
+        if status is issue.status:
+            self._place(key)
+            return
+        was_open, is_open = issue.status not in TERMINAL, status not in TERMINAL
+        del self.by_status[issue.status][key]
+        self.by_status[status][key] = None
+        issue.status = status
+        if was_open != is_open:
+            for other in self.dependents[key]:
+                self.open_dependencies[other] += 1 if is_open else -1
+                self._place(other)
+        self._place(key)
+
+    def _fold_intent(self, issue: IssueState, event: Dispatched | Held | Released) -> None:
+        if isinstance(event, Held | Released):
+            issue.held = isinstance(event, Held)
+            return
+        issue.reason = None
+        issue.attempts.append(
+            Attempt(
+                number=event.attempt,
+                mark=event.mark,
+                started_at=event.at,
+                boot_id=event.boot_id,
+                boot_seconds=event.boot_seconds,
+                retry=event.retry,
+                server=event.server,
+                agent=event.agent,
+                branch=event.branch,
+            )
+        )
+
+    def _fold_attempt(
+        self, issue: IssueState, event: Launched | KillOrdered | Reaping | Voided | Ended
+    ) -> None:
+        attempt = issue.attempts[-1]
+        if attempt.number != event.attempt or attempt.outcome is not None:
+            message = f"{event.issue} has no open attempt {event.attempt}"
+            raise ValueError(message)
+        match event:
+            case Launched():
+                attempt.pane = event.pane
+                attempt.server = event.server
+            case KillOrdered():
+                attempt.kill = event.why
+                attempt.kill_boot_id = event.boot_id
+                attempt.kill_boot_seconds = event.boot_seconds
+            case Reaping():
+                attempt.reaping_since = event.boot_seconds
+            case Voided():
+                attempt.outcome = Outcome.VOID
+                attempt.ended_at = event.at
+                attempt.reason = event.reason
+                issue.voids += 1 if event.counted else 0
+                _settle_issue(issue, event.to, event.reason)
+            case Ended():
+                attempt.outcome = event.outcome
+                attempt.ended_at = event.ended_at or event.at
+                attempt.exit_code = event.exit_code
+                attempt.exit_signal = event.exit_signal
+                attempt.reason = event.reason
+                issue.voids = 0
+                if event.outcome in (Outcome.DIED, Outcome.FAILED):
+                    issue.spent += 1
+                _settle_issue(issue, event.to, event.reason)
+
+    def _fold_batch(self, event: AnyEvent) -> None:
+        match event:
+            case BatchStarted():
+                self._begin(event)
+            case BatchRestored():
+                message = "a restored batch is taken over by core.codec.replay"
+                raise TypeError(message)
+            case Configured():
+                self.policy = event.policy
+                self.agent = event.agent or self.agent
+                self.source = event.source or self.source
+            case OrchestratorStarted():
+                self.orchestrator_pid = event.pid
+                self.orchestrator_pane = event.pane
+                self.stopped_reason = None
+                self.draining = False
+                self.stop = None if self.stop == "leave" else self.stop
+            case OrchestratorStopped():
+                self.stopped_reason = event.reason
+                self.orchestrator_pid = None
+                self.stop = None
+            case StopRequested():
+                self.stop = "kill" if event.kill or self.stop == "kill" else "leave"
+            case StopFinished():
+                self.stop = None
+            case Paused():
+                self.paused = True
+            case Resumed():
+                self.paused = self.draining = False
+            case Draining():
+                self.draining = True
+
+    def _begin(self, event: BatchStarted) -> None:
+        self.area, self.batch_id, self.agent = event.area, event.batch_id, event.agent
+        self.policy, self.source = event.policy, event.source
+        self.base_commit = event.base_commit
+        self.created_at = event.at
+        self.issues = {str(issue.id): _new_issue(issue) for issue in event.issues}
+        self.reindex()
+
+
+def _new_issue(planned: PlannedIssue) -> IssueState:
+    return IssueState(
+        id=planned.id,
+        title=planned.title,
+        depends_on=planned.depends_on,
+        agent=planned.agent,
+        status=Status.BLOCKED if planned.depends_on else Status.PENDING,
+        attempts=[],
+    )
+
+
+def _settle_issue(issue: IssueState, to: Status, reason: str | None) -> None:
+    """What the end of an attempt leaves on its issue: the wish is granted, the reason kept."""
+    if issue.wish is Wish.RETRY and to is Status.PENDING:
+        issue.spent = issue.voids = 0
+    issue.wish = issue.wish_reason = None
+    issue.reason = None if to is Status.PENDING else reason
+
+
+def _fold_decision(issue: IssueState, event: IssueEvents) -> None:
+    match event:
+        case Skipped():
+            issue.because = event.because
+            issue.reason = f"dependency {event.because} did not complete" if event.because else None
+        case Refused():
+            issue.reason = event.reason
+        case Wished():
+            issue.wish, issue.wish_reason = event.wish, event.reason
+        case Retried() | Reopened():
+            issue.spent = issue.voids = 0
+            issue.reason = issue.because = None
+        case _:
+            pass

@@ -1,0 +1,263 @@
+"""Bytes of the journal and of the state file (DESIGN.md section 3), and back.
+
+A journal line is `{"seq":N,"at":"…","type":"…",…,"crc":"xxxxxxxx"}`; the CRC-32 covers everything
+before its own key. The state file is the fold, with the specification's keys first; its last key is
+a digest of all before it, so an edited file is known from a lagging one without comparing.
+"""
+
+from typing import Any, Literal
+from zlib import crc32
+
+import msgspec
+
+from gangline.core.batch import Attempt, Batch, IssueState
+from gangline.core.events import AnyEvent, BatchRestored, BatchStarted, Policy, Wish
+from gangline.core.model import IssueId, Status
+
+_CRC_KEY = b',"crc":"'
+_CRC_TAIL = len(_CRC_KEY) + 8 + len(b'"}')
+_DIGEST_KEY = b',\n"digest":"'
+_DIGEST_TAIL = len(_DIGEST_KEY) + 8 + len(b'"}\n')
+
+_encoder = msgspec.json.Encoder()
+_event_decoder = msgspec.json.Decoder(AnyEvent)
+
+
+class BadLineError(ValueError):
+    """A journal line that is not what was written; the message says what is wrong with it."""
+
+
+def encode_event(event: AnyEvent) -> bytes:
+    """One journal line, newline included, of an event that has its number and time."""
+    body = _encoder.encode(msgspec.structs.replace(event, seq=0, at=""))
+    line = b'{"seq":%d,"at":"%s",%s' % (event.seq, event.at.encode("ascii"), body[1:-1])
+    return b'%s,"crc":"%08x"}\n' % (line, crc32(line))
+
+
+def check_line(line: bytes) -> None:
+    """Verify the CRC of a line without its newline.
+
+    Raises:
+        BadLineError: it is torn, damaged or not a journal line.
+    """
+    head, tail = line[:-_CRC_TAIL], line[-_CRC_TAIL:]
+    if not (line.startswith(b'{"seq":') and tail.startswith(_CRC_KEY) and tail.endswith(b'"}')):
+        raise BadLineError("it is not a whole journal line")
+    if tail[len(_CRC_KEY) : -2] != b"%08x" % crc32(head):
+        raise BadLineError("its checksum does not match")
+
+
+def line_seq(line: bytes) -> int:
+    """The sequence number of a checked line."""
+    return int(line[len(b'{"seq":') : line.index(b",")])
+
+
+def decode_event(line: bytes) -> AnyEvent:
+    """The event of a checked line.
+
+    Raises:
+        BadLineError: no event this version knows.
+    """
+    try:
+        event: AnyEvent = _event_decoder.decode(line)
+    except msgspec.DecodeError as error:
+        raise BadLineError(f"it holds no event this version knows: {error}") from error
+    return event
+
+
+def format_of(line: bytes) -> int | None:
+    """The format version that the first line of a journal carries, even of an unknown format."""
+    try:
+        first = msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return None
+    found = first.get("format") if isinstance(first, dict) else None
+    return found if isinstance(found, int) else None
+
+
+class DispatchedEntry(msgspec.Struct, kw_only=True, rename="camel"):
+    """The specification's entry of a dispatched issue, with our attempt number."""
+
+    pane: str | None = None
+    retry_count: int = 0
+    attempt: int | None = None
+    dispatched_at: str | None = None
+
+
+class Detail(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
+    """What the state file keeps of an issue beyond the specification's keys."""
+
+    title: str = ""
+    agent: str | None = None
+    spent: int = 0
+    voids: int = 0
+    held: bool = False
+    wish: Wish | None = None
+    wish_reason: str | None = None
+    reason: str | None = None
+    because: str | None = None
+    attempts: list[Attempt] = msgspec.field(default_factory=list)
+
+
+class StateFile(msgspec.Struct, kw_only=True, rename="camel"):
+    """batch.state.json, decoded."""
+
+    format: Literal[1]
+    area: str
+    batch_id: str
+    seq: int
+    agent: str | None
+    orchestrator_pane: str | None
+    orchestrator_pid: int | None = None
+    created_at: str
+    updated_at: str
+    source: str | None = None
+    base_commit: str | None = None
+    stopped_reason: str | None = None
+    paused: bool = False
+    draining: bool = False
+    stop: Literal["leave", "kill"] | None = None
+    policy: Policy
+    issues: list[IssueId]
+    dag: dict[str, tuple[str, ...]]
+    status: dict[str, Status]
+    dispatched: dict[str, DispatchedEntry]
+    detail: dict[str, Detail]
+    digest: str = ""
+
+
+_KNOWN_KEYS = frozenset(field.encode_name for field in msgspec.structs.fields(StateFile))
+_OF_ISSUES = frozenset({"format", "issues", "dag", "status", "dispatched", "detail", "digest"})
+_BATCH_FIELDS = tuple(
+    field.name for field in msgspec.structs.fields(StateFile) if field.name not in _OF_ISSUES
+)
+_DETAIL_FIELDS = tuple(field.name for field in msgspec.structs.fields(Detail))
+
+
+class StateEncoder:
+    """Encodes a batch again and again; only what changed is encoded anew."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._detail: dict[str, bytes] = {}
+        self._static: tuple[object, bytes] = (None, b"")
+
+    def encode(self) -> bytes:
+        """The whole state file, one line an issue in `detail`, newline at the end."""
+        batch = self._batch
+        for key in batch.changed:
+            self._detail[key] = b"%s:%s" % (_encoder.encode(key), _detail_of(batch.issues[key]))
+        batch.changed.clear()
+        body = b"{%s,\n%s,\n%s,\n%s,\n%s%s" % (
+            _encoder.encode(_head_of(batch))[1:-1],
+            self._graph(),
+            b'"status":' + _encoder.encode({k: i.status for k, i in batch.issues.items()}),
+            b'"dispatched":' + _encoder.encode(_dispatched_of(batch)),
+            b'"detail":{\n%s}' % b",\n".join(self._detail.values()),
+            b"".join(b",\n" + _member(key, value) for key, value in batch.extra.items()),
+        )
+        return b'%s%s%08x"}\n' % (body, _DIGEST_KEY, crc32(body))
+
+    def _graph(self) -> bytes:
+        """The part that changes only when issues join the batch."""
+        issues = self._batch.issues
+        if self._static[0] is not issues:
+            dag = {key: issue.depends_on for key, issue in issues.items()}
+            ids = [issue.id for issue in issues.values()]
+            text = _member("issues", ids) + b",\n" + _member("dag", dag)
+            self._static = (issues, text)
+        return self._static[1]
+
+
+def _member(key: str, value: object) -> bytes:
+    return b"%s:%s" % (_encoder.encode(key), _encoder.encode(value))
+
+
+def _head_of(batch: Batch) -> dict[str, object]:
+    return {
+        "format": 1,
+        "area": batch.area,
+        "batchId": batch.batch_id,
+        "seq": batch.seq,
+        "agent": batch.agent,
+        "orchestratorPane": batch.orchestrator_pane,
+        "orchestratorPid": batch.orchestrator_pid,
+        "createdAt": batch.created_at,
+        "updatedAt": batch.updated_at,
+        "source": batch.source,
+        "baseCommit": batch.base_commit,
+        "stoppedReason": batch.stopped_reason,
+        "paused": batch.paused,
+        "draining": batch.draining,
+        "stop": batch.stop,
+        "policy": batch.policy,
+    }
+
+
+def _detail_of(issue: IssueState) -> bytes:
+    return _encoder.encode(Detail(**{name: getattr(issue, name) for name in _DETAIL_FIELDS}))
+
+
+def _dispatched_of(batch: Batch) -> dict[str, DispatchedEntry]:
+    entries = {}
+    for key in batch.dispatched:
+        attempt = batch.issues[key].attempts[-1]
+        entries[key] = DispatchedEntry(
+            pane=attempt.pane,
+            retry_count=attempt.retry,
+            attempt=attempt.number,
+            dispatched_at=attempt.started_at,
+        )
+    return entries
+
+
+def digest_matches(data: bytes) -> bool:
+    """Whether the file is byte for byte what an encoder wrote."""
+    body, tail = data[:-_DIGEST_TAIL], data[-_DIGEST_TAIL:]
+    return tail == b'%s%08x"}\n' % (_DIGEST_KEY, crc32(body))
+
+
+def decode_state(data: bytes) -> Batch:
+    """The batch that a state file of ours holds; unknown top-level keys are kept.
+
+    Raises:
+        msgspec.DecodeError: no JSON, or not the shape of a state file; names the path.
+    """
+    raw = msgspec.json.decode(data)
+    return batch_of(raw)
+
+
+def batch_of(raw: Any) -> Batch:
+    """The batch of a decoded state file (see `decode_state`)."""
+    state = msgspec.convert(raw, StateFile)
+    batch = Batch()
+    for name in _BATCH_FIELDS:
+        setattr(batch, name, getattr(state, name))
+    batch.extra = {key: raw[key] for key in raw if key not in _KNOWN_KEYS}
+    for issue_id in state.issues:
+        key = str(issue_id)
+        detail = state.detail.get(key, Detail())
+        batch.issues[key] = IssueState(
+            id=issue_id,
+            depends_on=state.dag.get(key, ()),
+            status=state.status.get(key, Status.PENDING),
+            **{name: getattr(detail, name) for name in _DETAIL_FIELDS},
+        )
+    batch.reindex()
+    return batch
+
+
+def replay(batch: Batch, event: AnyEvent) -> Batch:
+    """Fold one event of a journal; a restored batch replaces what was there.
+
+    Returns:
+        The batch to go on with: `batch` itself unless the event brought a whole one.
+    """
+    if isinstance(event, BatchRestored):
+        batch = batch_of(event.state)
+        batch.seq, batch.updated_at = event.seq, event.at or batch.updated_at
+        return batch
+    if isinstance(event, BatchStarted) and batch.batch_id:
+        raise BadLineError("a second batch starts in the same journal")
+    batch.fold(event)
+    return batch

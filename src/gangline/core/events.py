@@ -1,0 +1,345 @@
+"""What can happen to a batch: past-tense facts, and the one table of legal transitions.
+
+The journal is a sequence of these. `next_status` is the single place that says which event may
+follow which status; anything else is an IllegalEventError and never reaches the journal. Recovery
+replays the same events through the same table as normal running does.
+"""
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from gangline.core.model import IssueId, Status
+
+FORMAT_VERSION = 1
+
+
+class Outcome(StrEnum):
+    """How an attempt ended, as reports name it."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"  # the agent ran to its end and did not succeed
+    DIED = "died"  # ended without a word: killed, hung up, machine lost
+    VOID = "void"  # never ran
+    REFUSED = "refused"  # the runner would not start it: wrong folder, no such program
+    KILLED = "killed"  # ended by a journalled kill of ours
+
+
+class KillReason(StrEnum):
+    """Why Gangline ended a living attempt."""
+
+    WISH = "wish"  # a person asked for something that needs the attempt to end
+    STOP = "stop"  # gangline stop --kill
+    TIMEOUT = "timeout"  # attempt_minutes
+    SIGNAL = "signal"  # the agent wrote its signal file: its work is over
+
+
+class Wish(StrEnum):
+    """What a person or agent asked for while an attempt lives; granted when it has ended."""
+
+    CANCEL = "cancel"
+    SKIP = "skip"
+    RETRY = "retry"
+    COMPLETE = "complete"
+    FAIL = "fail"
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The rules of a batch, recorded in it (units: issues, minutes, megabytes)."""
+
+    max_concurrent: int = 4
+    retry_max: int = 1
+    retry_on_failure: bool = False
+    on_failed_dependency: str = "run"
+    attempt_minutes: float | None = None
+    log_mb: float = 100
+
+
+class PlannedIssue(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """What the journal keeps of an issue; bodies are in batch.issues.json."""
+
+    id: IssueId
+    title: str = ""
+    depends_on: tuple[str, ...] = ()
+    agent: str | None = None
+
+
+class Event(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    tag_field="type",
+    rename="camel",
+):
+    """One journal line. `seq` and `at` (UTC, ISO 8601, ms) are given when it is committed."""
+
+    seq: int = 0
+    at: str = ""
+
+
+class BatchStarted(Event, frozen=True, kw_only=True, tag="batch-started"):
+    """A plan was accepted. `format` is the journal's format version."""
+
+    format: int
+    area: str
+    batch_id: str
+    agent: str | None
+    issues: tuple[PlannedIssue, ...]
+    policy: Policy
+    source: str | None = None
+    base_commit: str | None = None
+
+
+class BatchRestored(Event, frozen=True, kw_only=True, tag="batch-restored"):
+    """The journal was lost and is begun anew from the state file, taken over whole."""
+
+    format: int
+    area: str
+    batch_id: str
+    state: dict[str, Any]
+
+
+class Configured(Event, frozen=True, kw_only=True, tag="configured"):
+    """The rules changed: a flag of `run`, or gangline.toml."""
+
+    policy: Policy
+    agent: str | None = None
+    source: str | None = None
+
+
+class OrchestratorStarted(Event, frozen=True, kw_only=True, tag="orchestrator-started"):
+    """An orchestrator holds the area now."""
+
+    pid: int
+    pane: str | None = None
+    boot_id: str = ""
+
+
+class OrchestratorStopped(Event, frozen=True, kw_only=True, tag="orchestrator-stopped"):
+    """It let go on purpose; agents that still run go on."""
+
+    reason: str
+
+
+class StopRequested(Event, frozen=True, kw_only=True, tag="stop-requested"):
+    """A person asked the orchestrator to stop; with kill, to end the agents first."""
+
+    kill: bool = False
+
+
+class StopFinished(Event, frozen=True, kw_only=True, tag="stop-finished"):
+    """No attempt is left of a stop that ends the agents."""
+
+
+class Paused(Event, frozen=True, kw_only=True, tag="paused"):
+    """No new dispatch until resumed."""
+
+
+class Resumed(Event, frozen=True, kw_only=True, tag="resumed"):
+    """Dispatch again; also ends draining."""
+
+
+class Draining(Event, frozen=True, kw_only=True, tag="draining"):
+    """No new dispatch; the orchestrator ends when the running attempts have."""
+
+
+class IssueEvent(Event, frozen=True, kw_only=True):
+    """An event of one issue, named by its key."""
+
+    issue: str
+
+
+class Unblocked(IssueEvent, frozen=True, kw_only=True, tag="unblocked"):
+    """Every dependency is terminal."""
+
+
+class Blocked(IssueEvent, frozen=True, kw_only=True, tag="blocked"):
+    """A dependency is open again (after a retry or an edit)."""
+
+
+class Skipped(IssueEvent, frozen=True, kw_only=True, tag="skipped"):
+    """Not to be done: a person said so, or `because` names the failed dependency."""
+
+    because: str | None = None
+
+
+class Cancelled(IssueEvent, frozen=True, kw_only=True, tag="cancelled"):
+    """A person said so, before it was dispatched."""
+
+
+class Retried(IssueEvent, frozen=True, kw_only=True, tag="retried"):
+    """A person opened a new budget of attempts for a terminal issue."""
+
+
+class Reopened(IssueEvent, frozen=True, kw_only=True, tag="reopened"):
+    """Skipped because of a dependency that a person retries: it waits for it again."""
+
+    because: str
+
+
+class Held(IssueEvent, frozen=True, kw_only=True, tag="held"):
+    """Not to be dispatched until released."""
+
+
+class Released(IssueEvent, frozen=True, kw_only=True, tag="released"):
+    """May be dispatched again."""
+
+
+class Refused(IssueEvent, frozen=True, kw_only=True, tag="refused"):
+    """No attempt could be made: its workspace, agent or prompt is unusable."""
+
+    reason: str
+
+
+class Dispatched(IssueEvent, frozen=True, kw_only=True, tag="dispatched"):
+    """The intent: durable before anything is started. `retry` is the charge (0 or 1).
+
+    `mark` holds random bits and is in the environment of every process of the attempt;
+    `boot_seconds` is the boot clock (CLOCK_BOOTTIME) at the intent.
+    """
+
+    attempt: int
+    mark: str
+    retry: int
+    boot_id: str
+    boot_seconds: float
+    server: str | None = None
+    agent: str | None = None
+    branch: str | None = None
+
+
+class Launched(IssueEvent, frozen=True, kw_only=True, tag="launched"):
+    """Tmux answered: the attempt's pane. The runner may or may not have come to its claim."""
+
+    attempt: int
+    pane: str
+    server: str | None = None
+
+
+class Wished(IssueEvent, frozen=True, kw_only=True, tag="wished"):
+    """A command or edit for an issue whose attempt still lives."""
+
+    wish: Wish
+    reason: str | None = None
+
+
+class KillOrdered(IssueEvent, frozen=True, kw_only=True, tag="kill-ordered"):
+    """Recorded before the first signal is sent."""
+
+    attempt: int
+    why: KillReason
+    boot_id: str
+    boot_seconds: float
+
+
+class Reaping(IssueEvent, frozen=True, kw_only=True, tag="reaping"):
+    """A dead attempt left processes; recorded before the first of them is ended."""
+
+    attempt: int
+    boot_seconds: float
+
+
+class Voided(IssueEvent, frozen=True, kw_only=True, tag="voided"):
+    """The attempt is fenced and never ran. `to` is the issue's next status; `counted` says whether
+    it is one of the launches in a row that failed (not when a person asked for the end).
+    """
+
+    attempt: int
+    reason: str
+    to: Status
+    counted: bool = True
+
+
+class Ended(IssueEvent, frozen=True, kw_only=True, tag="ended"):
+    """The attempt has ended and nothing of it is left. `to` is the issue's next status."""
+
+    attempt: int
+    outcome: Outcome
+    to: Status
+    reason: str | None = None
+    exit_code: int | None = None
+    exit_signal: int | None = None
+    ended_at: str | None = None
+
+
+IssueEvents = (
+    Unblocked
+    | Blocked
+    | Skipped
+    | Cancelled
+    | Retried
+    | Reopened
+    | Held
+    | Released
+    | Refused
+    | Dispatched
+    | Launched
+    | Wished
+    | KillOrdered
+    | Reaping
+    | Voided
+    | Ended
+)
+BatchEvents = (
+    BatchStarted
+    | BatchRestored
+    | Configured
+    | OrchestratorStarted
+    | OrchestratorStopped
+    | StopRequested
+    | StopFinished
+    | Paused
+    | Resumed
+    | Draining
+)
+AnyEvent = IssueEvents | BatchEvents
+
+
+class IllegalEventError(Exception):
+    """An event that cannot follow the issue's status: a defect, or a journal that was edited."""
+
+    def __init__(self, current: Status, event: IssueEvents, why: str = "") -> None:
+        name = type(event).__struct_config__.tag
+        super().__init__(f"{name} cannot follow {current.value} (issue {event.issue}){why}")
+        self.current = current
+        self.event = event
+
+
+def next_status(current: Status, event: IssueEvents) -> Status:
+    """The status after the event.
+
+    Raises:
+        IllegalEventError: the table has no such row.
+    """
+    match current, event:
+        case Status.BLOCKED, Unblocked():
+            return Status.PENDING
+        case Status.PENDING, Blocked():
+            return Status.BLOCKED
+        case ((Status.PENDING | Status.BLOCKED), Skipped()):
+            return Status.SKIPPED
+        case ((Status.PENDING | Status.BLOCKED), Cancelled()):
+            return Status.CANCELLED
+        case Status.PENDING, Refused():
+            return Status.FAILED
+        case Status.PENDING, Dispatched():
+            return Status.DISPATCHED
+        case Status.DISPATCHED, (Launched() | Wished() | KillOrdered() | Reaping()):
+            return Status.DISPATCHED
+        case Status.DISPATCHED, Voided() if event.to in _AFTER_VOID:
+            return event.to
+        case Status.DISPATCHED, Ended() if event.to in _AFTER_END:
+            return event.to
+        case ((Status.FAILED | Status.CANCELLED | Status.SKIPPED | Status.COMPLETED), Retried()):
+            return Status.BLOCKED
+        case Status.SKIPPED, Reopened():
+            return Status.BLOCKED
+        case ((Status.PENDING | Status.BLOCKED | Status.DISPATCHED), (Held() | Released())):
+            return current
+    raise IllegalEventError(current, event)
+
+
+_AFTER_END = frozenset(Status) - {Status.DISPATCHED, Status.BLOCKED}
+_AFTER_VOID = _AFTER_END

@@ -1,0 +1,159 @@
+"""What was seen of one attempt, and what it means: the verdict table of DESIGN.md section 4.
+
+Each probe answers yes, no or unknown. Evidence is read in the order claim, lock, starting, signal,
+exit; only what follows a runner's claim and a free lock is final. Unknown never kills, fails or
+re-dispatches anything.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Claim(StrEnum):
+    """Whose name `claim` was linked by."""
+
+    NONE = "none"
+    VOID = "void"
+    RUNNER = "runner"
+    UNKNOWN = "unknown"
+
+
+class Answer(StrEnum):
+    """The three answers of a probe."""
+
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
+class Signal(StrEnum):
+    """The optional signal file `issue-{N}.exit`."""
+
+    NONE = "none"
+    OK = "ok"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+class ExitRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """exit.json: how the agent ended, written by the runner when nothing of the attempt is left.
+
+    Attributes:
+        code: The agent's exit code, if it exited.
+        signal: The signal that ended it, if one did.
+        runner_signal: HUP or TERM, if the runner itself was told to end.
+        refused: Why the runner would not start the agent.
+        ended_at: UTC, ISO 8601.
+        log_cut: Whether output.log was capped by log_mb.
+    """
+
+    code: int | None = None
+    signal: int | None = None
+    runner_signal: int | None = None
+    refused: str | None = None
+    ended_at: str | None = None
+    log_cut: bool = False
+
+
+class RunnerIdentity(msgspec.Struct, frozen=True):
+    """Which process claimed the attempt: a pid alone is reused."""
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything seen of one attempt in one look.
+
+    Attributes:
+        attempt: The attempt's number; evidence of another attempt is never used.
+        lock: Whether the runner's lock is held.
+        starting: Whether the agent was about to be executed.
+        has_exit: Whether exit.json is there; UNKNOWN if it cannot be read.
+        server_gone: Whether the tmux server it was launched on is proven gone.
+        survivors: Whether processes that bear its mark live; UNKNOWN until looked for.
+        confirmed: A second look at a death that came with many others.
+    """
+
+    attempt: int
+    claim: Claim = Claim.NONE
+    lock: Answer = Answer.UNKNOWN
+    starting: Answer = Answer.NO
+    signal: Signal = Signal.NONE
+    has_exit: Answer = Answer.NO
+    exit: ExitRecord | None = None
+    runner: RunnerIdentity | None = None
+    server_gone: Answer = Answer.UNKNOWN
+    survivors: Answer = Answer.UNKNOWN
+    confirmed: bool = False
+
+
+class Verdict(StrEnum):
+    """What the evidence of one attempt means."""
+
+    NOT_STARTED = "not-started"
+    NEVER_RAN = "never-ran"
+    REFUSED = "refused"
+    RUNNING = "running"
+    FINISHED = "finished"
+    DIED = "died"
+    UNKNOWN = "unknown"
+
+
+# As shells and agent programs report a hang-up (128 + 1) and a termination (128 + 15).
+_EXIT_CODES_OF_A_DEATH = frozenset({129, 143})
+
+
+def verdict(seen: Evidence, *, kill_ordered: bool) -> Verdict:
+    """The table of DESIGN.md section 4, row by row.
+
+    Args:
+        seen: One attempt's evidence.
+        kill_ordered: Whether a kill of ours was journalled for this attempt; then an end by a
+            signal is our doing and not a death.
+    """
+    match seen.claim, seen.lock:
+        case Claim.UNKNOWN, _:
+            return Verdict.UNKNOWN
+        case Claim.VOID, _:
+            return Verdict.NEVER_RAN
+        case Claim.NONE, _:
+            return {
+                Answer.NO: Verdict.NOT_STARTED,
+                Answer.YES: _ended_without_claim(seen),
+                Answer.UNKNOWN: Verdict.UNKNOWN,
+            }[seen.starting]
+        case Claim.RUNNER, Answer.YES:
+            return Verdict.RUNNING
+        case Claim.RUNNER, Answer.NO:
+            return _verdict_of_ended(seen, kill_ordered=kill_ordered)
+        case _:
+            return Verdict.UNKNOWN
+
+
+def _ended_without_claim(seen: Evidence) -> Verdict:
+    # The claim was lost. The lock still tells whether the runner lives.
+    if seen.lock is Answer.YES:
+        return Verdict.RUNNING
+    return Verdict.DIED if seen.lock is Answer.NO else Verdict.UNKNOWN
+
+
+def _verdict_of_ended(seen: Evidence, *, kill_ordered: bool) -> Verdict:
+    match seen.starting, seen.has_exit:
+        case (Answer.UNKNOWN, _) | (_, Answer.UNKNOWN):
+            return Verdict.UNKNOWN
+        case Answer.NO, Answer.NO:
+            return Verdict.NEVER_RAN
+        case Answer.NO, Answer.YES:
+            return Verdict.REFUSED
+        case Answer.YES, Answer.NO:
+            return Verdict.DIED
+    record = seen.exit or ExitRecord()
+    by_signal = (
+        record.signal is not None
+        or record.runner_signal is not None
+        or record.code in _EXIT_CODES_OF_A_DEATH
+    )
+    return Verdict.DIED if by_signal and not kill_ordered else Verdict.FINISHED

@@ -1,0 +1,59 @@
+"""Writing so that it outlasts a power cut: the file, its folder and every new parent folder synced.
+
+After a failed fsync the page may be marked clean though it is not on the disk, so an error here is
+never tried again (EVIDENCE.md section 2): it ends the program, and the next start reads the truth.
+"""
+
+import errno
+import os
+
+
+def write_durably(path: str, data: bytes) -> None:
+    """Write a file of ours (0600) and sync its contents; sync its folder to keep its name."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        write_all(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write every byte; a signal or a short write in between is gone on from."""
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def replace_durably(path: str, data: bytes) -> None:
+    """Put a whole new file in the place of `path`, at one instant, durably."""
+    part = f"{path}.{os.getpid()}.part"
+    write_durably(part, data)
+    os.replace(part, path)
+    sync_folder(os.path.dirname(path))
+
+
+def sync_folder(path: str) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        # Some file systems cannot sync a folder and say so; then there is nothing to be done.
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(fd)
+
+
+def make_folders(path: str, mode: int = 0o700) -> None:
+    """Make a folder and its missing parents, each durable in the one above it."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    if parent and parent != path:
+        make_folders(parent, mode)
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        return
+    sync_folder(parent or ".")

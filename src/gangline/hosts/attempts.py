@@ -1,0 +1,292 @@
+"""The attempt folder, from the orchestrator's side: prepare, fence, read (DESIGN.md section 4).
+
+The folder's names and their order are the contract with the runner (hosts/runner.py). Reading is
+done in the order claim, lock, starting, signal, exit: only what follows a runner's claim and a free
+lock is final. A missing lock, like any error, is unknown; a probe creates nothing.
+"""
+
+import fcntl
+import os
+import time
+
+import msgspec
+
+from gangline.core.evidence import (
+    Answer,
+    Claim,
+    Evidence,
+    ExitRecord,
+    RunnerIdentity,
+    Signal,
+)
+from gangline.durable import sync_folder, write_durably
+from gangline.hosts.runner import (
+    CLAIM,
+    ENVIRONMENT,
+    EXIT,
+    LOCK,
+    PROMPT,
+    SPEC,
+    STARTING,
+)
+from gangline.ports import Launch, Subject
+
+GRACE_SECONDS = 5.0
+_SMALL_FILE_BYTES = 65536
+
+
+class _ClaimFile(msgspec.Struct, rename="camel"):
+    by: str
+    pid: int = 0
+    start_ticks: int = 0
+    boot_id: str = ""
+
+
+class _ExitFile(ExitRecord, frozen=True, rename="camel"):
+    pass
+
+
+_claim_decoder = msgspec.json.Decoder(_ClaimFile)
+_exit_decoder = msgspec.json.Decoder(_ExitFile)
+
+
+class AttemptFolders:
+    """The `attempts/` folder of one area, and the area's signal files beside it."""
+
+    def __init__(self, area_folder: str, wake: str) -> None:
+        self._area = area_folder
+        self._root = os.path.join(area_folder, "attempts")
+        self._wake = wake
+        self._claims: dict[str, tuple[Claim, RunnerIdentity | None]] = {}
+
+    def path(self, attempt_id: str) -> str:
+        """The attempt's folder."""
+        return os.path.join(self._root, attempt_id)
+
+    def numbers(self) -> dict[str, int]:
+        """The highest attempt number by `{batchId}-{issue}` of every folder that is there."""
+        highest: dict[str, int] = {}
+        try:
+            names = os.listdir(self._root)
+        except FileNotFoundError:
+            return highest
+        for name in names:
+            stem, separator, number = name.rpartition("-a")
+            if separator and number.isdigit():
+                highest[stem] = max(highest.get(stem, 0), int(number))
+        return highest
+
+    def prepare(self, launch: Launch) -> None:
+        """Make the folder, exclusively, with all that the runner needs, and make it durable.
+
+        Raises:
+            FileExistsError: the attempt number is taken.
+        """
+        path = self.path(launch.attempt_id)
+        try:
+            os.mkdir(path, 0o700)
+        except FileNotFoundError:
+            os.mkdir(self._root, 0o700)
+            sync_folder(self._area)
+            os.mkdir(path, 0o700)
+        write_durably(os.path.join(path, PROMPT), launch.prompt.encode("utf-8", "replace"))
+        environment = b"\0".join(
+            os.fsencode(f"{name}={value}") for name, value in launch.environment.items()
+        )
+        write_durably(os.path.join(path, ENVIRONMENT), environment)
+        write_durably(os.path.join(path, SPEC), msgspec.json.encode(self._spec(launch)))
+        sync_folder(path)
+        sync_folder(self._root)
+
+    def _spec(self, launch: Launch) -> dict[str, object]:
+        setup = None
+        if launch.setup:
+            setup = {
+                "program": launch.setup_program,
+                "argv": launch.setup,
+                "done": launch.setup_done,
+            }
+        worktree = None
+        if launch.git_dir:
+            worktree = {"gitDir": launch.git_dir, "branch": launch.branch}
+        return {
+            "attempt": launch.attempt_id,
+            "issue": launch.issue,
+            "cwd": launch.cwd,
+            "worktree": worktree,
+            "program": launch.program,
+            "argv": launch.argv,
+            "stdin": launch.stdin,
+            "setup": setup,
+            "logBytes": launch.log_bytes,
+            "graceSeconds": GRACE_SECONDS,
+            "keepFailed": launch.keep_failed,
+            "keepCompleted": launch.keep_completed,
+            "wake": self._wake,
+        }
+
+    def void(self, attempt_id: str) -> None:
+        """Link the claim as void, durably; if the name is taken, leave it."""
+        path = self.path(attempt_id)
+        os.makedirs(path, 0o700, exist_ok=True)
+        own = os.path.join(path, f"{CLAIM}.void.{os.getpid()}")
+        write_durably(own, b'{"by":"void"}')
+        try:
+            os.link(own, os.path.join(path, CLAIM))
+        except FileExistsError:
+            pass
+        finally:
+            os.unlink(own)
+        sync_folder(path)
+        sync_folder(self._root)
+
+    def read(self, subject: Subject) -> Evidence:
+        """One look at an attempt; server and survivors are left unknown.
+
+        If the claim was not there but the agent was about to start, the look was overtaken by the
+        runner, and it is taken again: then the claim is either there, or truly lost.
+        """
+        seen = self._read_once(subject)
+        if seen.claim is Claim.NONE and seen.starting is not Answer.NO:
+            seen = self._read_once(subject)
+        return seen
+
+    def _read_once(self, subject: Subject) -> Evidence:
+        folder = self.path(subject.attempt_id)
+        claim, runner = self._claims.get(subject.attempt_id) or self._first_claim(subject)
+        lock = probe_lock(os.path.join(folder, LOCK))
+        if claim is Claim.RUNNER and lock is Answer.YES:
+            # It lives: what else there is to see is not final.
+            return Evidence(
+                attempt=subject.number,
+                claim=claim,
+                lock=lock,
+                starting=Answer.UNKNOWN,
+                signal=self._read_signal(subject),
+                runner=runner,
+                confirmed=subject.confirmed,
+            )
+        starting = _exists(os.path.join(folder, STARTING))
+        signal = self._read_signal(subject)
+        has_exit, record = _read_exit(os.path.join(folder, EXIT))
+        return Evidence(
+            attempt=subject.number,
+            claim=claim,
+            lock=lock,
+            starting=starting,
+            signal=signal,
+            has_exit=has_exit,
+            exit=record,
+            runner=runner,
+            confirmed=subject.confirmed,
+        )
+
+    def _first_claim(self, subject: Subject) -> tuple[Claim, RunnerIdentity | None]:
+        """A claim is complete or absent and never changes, so one that was seen is remembered."""
+        found = _read_claim(os.path.join(self.path(subject.attempt_id), CLAIM))
+        if found[0] in (Claim.RUNNER, Claim.VOID):
+            self._claims[subject.attempt_id] = found
+        return found
+
+    def forget(self, attempt_id: str) -> None:
+        """The attempt is over."""
+        self._claims.pop(attempt_id, None)
+
+    def _read_signal(self, subject: Subject) -> Signal:
+        """The signal file, believed only if it is newer than the attempt's dispatch."""
+        path = self.signal_path(subject.issue)
+        try:
+            written_at = os.stat(path).st_mtime
+        except FileNotFoundError:
+            return Signal.NONE
+        except OSError:
+            return Signal.UNKNOWN
+        if written_at < _epoch_seconds(subject.started_at):
+            return Signal.NONE
+        try:
+            return Signal.OK if _read_small(path).strip() == b"ok" else Signal.FAILED
+        except OSError:
+            return Signal.UNKNOWN
+
+    def signal_path(self, issue: str) -> str:
+        """`issue-{N}.exit`."""
+        return os.path.join(self._area, f"issue-{issue}.exit")
+
+    def put_away_signal(self, issue: str, attempt_id: str) -> None:
+        """Move a signal file out of the way of the next attempt, into the folder of the last."""
+        folder = self.path(attempt_id)
+        try:
+            os.replace(self.signal_path(issue), os.path.join(folder, "signal"))
+        except FileNotFoundError:
+            return
+        sync_folder(folder)
+        sync_folder(self._area)
+
+
+def probe_lock(path: str) -> Answer:
+    """Whether a lock is held by anyone: takes it shared for an instant; never creates it."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return Answer.UNKNOWN
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return Answer.YES
+    except OSError:
+        return Answer.UNKNOWN
+    else:
+        return Answer.NO
+    finally:
+        os.close(fd)
+
+
+def _read_claim(path: str) -> tuple[Claim, RunnerIdentity | None]:
+    try:
+        found = _claim_decoder.decode(_read_small(path))
+    except FileNotFoundError:
+        return Claim.NONE, None
+    except (OSError, msgspec.DecodeError):
+        return Claim.UNKNOWN, None
+    if found.by == "void":
+        return Claim.VOID, None
+    return Claim.RUNNER, RunnerIdentity(found.pid, found.start_ticks, found.boot_id)
+
+
+def _read_exit(path: str) -> tuple[Answer, ExitRecord | None]:
+    try:
+        return Answer.YES, _exit_decoder.decode(_read_small(path))
+    except FileNotFoundError:
+        return Answer.NO, None
+    except (OSError, msgspec.DecodeError):
+        return Answer.UNKNOWN, None
+
+
+def _exists(path: str) -> Answer:
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return Answer.NO
+    except OSError:
+        return Answer.UNKNOWN
+    return Answer.YES
+
+
+def _read_small(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, _SMALL_FILE_BYTES)
+    finally:
+        os.close(fd)
+
+
+def _epoch_seconds(iso: str) -> float:
+    """Seconds since 1970 of a time the journal wrote; 0 if it is none."""
+    try:
+        whole, _, fraction = iso.removesuffix("Z").partition(".")
+        parts = time.strptime(whole, "%Y-%m-%dT%H:%M:%S")
+    except ValueError:
+        return 0.0
+    import calendar  # noqa: PLC0415 - only where a signal file is there
+
+    return calendar.timegm(parts) + float(f"0.{fraction or 0}")

@@ -1,0 +1,226 @@
+"""This machine as a host: tmux windows, attempt folders, processes.
+
+It gives evidence and takes launch, void and kill for single attempts; of batches it knows nothing.
+Life is judged by an attempt's lock, never by a pane id: tmux numbers panes from %0 again with every
+server, and a living pane can hold a dead agent (erratum 3).
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import msgspec
+
+from gangline.core.evidence import Answer, Claim, Evidence
+from gangline.core.reconcile import Now
+from gangline.hosts import processes
+from gangline.hosts.attempts import AttemptFolders
+from gangline.hosts.runner import MARK_VARIABLE
+from gangline.hosts.tmux import Tmux
+from gangline.hosts.tmux_control import TmuxError, TmuxGoneError, TmuxRefusedError
+from gangline.hosts.wakes import Wakes
+from gangline.ports import Launch, LaunchUnknownError, Subject
+
+# The runner imports nothing it does not need; `-I -S` keeps the user's environment out of it.
+_RUNNER_CODE = (
+    "import sys;sys.path.insert(0,sys.argv[2]);"
+    "from gangline.hosts.runner import main;sys.exit(main(sys.argv[1]))"
+)
+_PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_SIGTERM, _SIGKILL = 15, 9
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    def __init__(self) -> None:
+        self._boot_id = processes.boot_id()
+
+    def now(self) -> Now:
+        """The boot and its clock."""
+        return Now(boot_id=self._boot_id, boot_seconds=processes.boot_seconds())
+
+    def wall(self) -> str:
+        """UTC, ISO 8601 with milliseconds and Z."""
+        return wall_time()
+
+
+def wall_time() -> str:
+    """UTC now, ISO 8601 with milliseconds and Z."""
+    import time  # noqa: PLC0415 - named beside its use
+
+    seconds = time.time()
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{whole}.{int(seconds * 1000) % 1000:03d}Z"
+
+
+class LocalHost:
+    """The Host port on this machine.
+
+    Args:
+        folders: The area's attempt folders.
+        tmux: The chosen server.
+        session: The wished name of the session.
+        owner: What marks the session as this repository's and area's.
+        wakes: Told which processes to watch.
+    """
+
+    def __init__(
+        self, folders: AttemptFolders, tmux: Tmux, session: str, owner: str, wakes: Wakes
+    ) -> None:
+        self._folders = folders
+        self._tmux = tmux
+        self._wished_session = session
+        self._owner = owner
+        self._wakes = wakes
+        self._session: str | None = None
+        self.server: str | None = None
+        self._watched_descriptor: int | None = None
+
+    # -- tmux ------------------------------------------------------------------------------
+
+    @property
+    def session(self) -> str | None:
+        """The session's real name, once there is one."""
+        return self._session
+
+    def open_session(self) -> None:
+        """Find or make the session and connect to it.
+
+        Raises:
+            TmuxError: it cannot be had now.
+        """
+        self._session = self._tmux.ensure_session(self._wished_session, self._owner)
+        self._tmux.connect(self._session)
+        server = self._tmux.server()
+        self.server = server.text if server else None
+        self._watch_connection()
+
+    def _watch_connection(self) -> None:
+        fd = self._tmux.fileno()
+        self._wakes.watch_descriptor(fd, self._watched_descriptor)
+        self._watched_descriptor = fd
+
+    def drain(self) -> None:
+        """Throw away what tmux tells unasked."""
+        self._tmux.drain()
+        self._watch_connection()
+
+    def tidy(self) -> None:
+        """Have tmux notice panes whose end it missed (EVIDENCE.md section 1, trap 1)."""
+        try:
+            if self._session:
+                self._tmux.heal()
+        except TmuxError:
+            self._session = None
+        self.drain()
+
+    def close_session(self, *, everything: bool) -> None:
+        """End the session if nothing is to be read in it, or `everything`."""
+        try:
+            if self._session and (everything or self._tmux.other_windows(self._session) == 0):
+                self._tmux.kill_session_if_ours(self._session, self._owner)
+        except TmuxError:
+            pass
+        self._tmux.close()
+        self._watch_connection()
+
+    # -- the port --------------------------------------------------------------------------
+
+    def prepare(self, launch: Launch) -> None:
+        """See ports.Host."""
+        self._folders.prepare(launch)
+
+    def launch(self, launch: Launch) -> tuple[str, str]:
+        """See ports.Host; one tmux call, argv only."""
+        argv = [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            _RUNNER_CODE,
+            self._folders.path(launch.attempt_id),
+            _PACKAGE_FOLDER,
+            launch.mark,
+        ]
+        title = f"#{launch.issue} {launch.title}"
+        environment = {MARK_VARIABLE: launch.mark}
+        try:
+            if self._session is None:
+                self.open_session()
+            assert self._session is not None
+            try:
+                pane = self._tmux.new_window(self._session, title, argv, environment, launch.cwd)
+            except (TmuxGoneError, TmuxRefusedError):
+                # Proven not started: the server or the session went away. One more, on a new one.
+                self.open_session()
+                pane = self._tmux.new_window(self._session, title, argv, environment, launch.cwd)
+        except TmuxError as error:
+            self._session = None
+            raise LaunchUnknownError(str(error)) from error
+        self._watch_connection()
+        self._wakes.watch(launch.issue, pane.pid)
+        return pane.pane, self.server or ""
+
+    def probe(self, subjects: Sequence[Subject]) -> dict[str, Evidence]:
+        """See ports.Host."""
+        found: dict[str, Evidence] = {}
+        dead: dict[str, Subject] = {}
+        for subject in subjects:
+            seen = self._folders.read(subject)
+            if seen.lock is Answer.YES and seen.runner:
+                self._wakes.watch(subject.issue, seen.runner.pid)
+            elif seen.has_exit is Answer.NO and seen.claim is not Claim.VOID:
+                seen = msgspec.structs.replace(seen, server_gone=self._server_gone(subject))
+                if seen.starting is Answer.YES:
+                    dead[subject.issue] = subject
+            found[subject.issue] = seen
+        if dead:
+            living = processes.living_marks({subject.mark for subject in dead.values()})
+            for issue, subject in dead.items():
+                left = Answer.YES if subject.mark in living else Answer.NO
+                found[issue] = msgspec.structs.replace(found[issue], survivors=left)
+        return found
+
+    def _server_gone(self, subject: Subject) -> Answer:
+        """Whether the tmux server it was launched on is proven gone: its process is."""
+        if not subject.server:
+            return Answer.UNKNOWN
+        pid = subject.server.partition(".")[0]
+        if not pid.isdigit() or processes.start_ticks(int(pid)) is None:
+            return Answer.YES
+        return Answer.NO if subject.server == self.server else Answer.UNKNOWN
+
+    def void(self, attempt_id: str) -> None:
+        """See ports.Host."""
+        self._folders.void(attempt_id)
+
+    def terminate(self, subject: Subject, *, hard: bool) -> None:
+        """See ports.Host."""
+        runner = self._folders.read(subject).runner
+        if runner and runner.boot_id == processes.boot_id():
+            number = _SIGKILL if hard else _SIGTERM
+            processes.signal_process(runner.pid, runner.start_ticks, number)
+        if hard:
+            processes.kill_marked(subject.mark)
+
+    def reap(self, subject: Subject, *, hard: bool) -> None:
+        """See ports.Host."""
+        processes.signal_marked(subject.mark, _SIGKILL if hard else _SIGTERM)
+
+    def retire(self, subject: Subject, pane: str | None) -> None:
+        """See ports.Host."""
+        self._wakes.unwatch(subject.issue)
+        self._folders.forget(subject.attempt_id)
+        if pane is None:
+            return
+        try:
+            server = self._tmux.server()
+            if server and self._tmux.pane_is(pane, server, subject.mark):
+                self._tmux.kill_pane(pane, server)
+        except TmuxError:
+            return  # it is closed by itself or by the person who reads it
+
+    def put_away_signal(self, issue: str, attempt_id: str) -> None:
+        """See ports.Host."""
+        self._folders.put_away_signal(issue, attempt_id)

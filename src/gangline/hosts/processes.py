@@ -1,0 +1,223 @@
+"""Processes of this machine: who lives, who belongs to an attempt, and how to end them.
+
+A pid alone is never trusted: a process is boot id + pid + start time. A process belongs to an
+attempt if its environment holds the attempt's mark exactly, or if it is in the agent's session, or
+a child of the runner. On Linux all of it is read from /proc; elsewhere psutil answers the same
+questions more slowly.
+"""
+
+import os
+import sys
+import time
+
+TYPE_CHECKING = False  # the runner imports this module; `typing` would cost 11 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+_SIGTERM, _SIGKILL = 15, 9
+_PR_SET_CHILD_SUBREAPER = 36
+_HAS_PROC = os.path.exists("/proc/self/stat")
+_ZOMBIE = b"Z"
+_POLL_SECONDS = 0.005
+
+MARK_ENTRY = b"GANGLINE_MARK="
+
+
+def boot_id() -> str:
+    """This boot of the machine: equal for two moments exactly if no restart lies between them."""
+    if _HAS_PROC:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    import psutil  # noqa: PLC0415 - not needed on Linux
+
+    return f"boot-{int(psutil.boot_time())}"
+
+
+def boot_seconds() -> float:
+    """Seconds since the boot, also while suspended; never steps with the wall clock."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None) or time.CLOCK_MONOTONIC
+    return time.clock_gettime(clock)
+
+
+def start_ticks(pid: int) -> int | None:
+    """When the process started, in the kernel's ticks; None if there is no such living process.
+
+    A zombie is not living.
+    """
+    if not _HAS_PROC:
+        import psutil  # noqa: PLC0415 - not needed on Linux
+
+        try:
+            process = psutil.Process(pid)
+            dead = process.status() == psutil.STATUS_ZOMBIE
+            return None if dead else int(process.create_time() * 100)
+        except psutil.Error:
+            return None
+    fields = _stat(pid)
+    return None if fields is None or fields[0] == _ZOMBIE else int(fields[19])
+
+
+def own_identity() -> tuple[int, str]:
+    """Start time and boot id of this process."""
+    return start_ticks(os.getpid()) or 0, boot_id()
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """Fields of /proc/PID/stat from the state on (index 0 = field 3)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            return file.read(1024).rpartition(b")")[2].split()
+    except OSError:
+        return None
+
+
+def set_subreaper() -> None:
+    """Make orphans of the agent children of this process (Linux); harmless elsewhere."""
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes  # noqa: PLC0415 - 7 ms
+
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def marked_processes(mark: str, *, session: int | None = None) -> dict[int, int]:
+    """The living processes of an attempt, as pid -> start time; never this process.
+
+    Args:
+        mark: The attempt's mark; matched whole.
+        session: The agent's session id; its members and this process's children count as well.
+    """
+    if not _HAS_PROC:
+        return _marked_by_psutil(mark, session)
+    entry = MARK_ENTRY + mark.encode()
+    own = os.getpid()
+    found = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or (pid := int(name)) == own:
+            continue
+        fields = _stat(pid)
+        if fields is None or fields[0] == _ZOMBIE:
+            continue
+        ours = session is not None and (int(fields[3]) == session or int(fields[1]) == own)
+        if ours or entry in _environment(pid):
+            found[pid] = int(fields[19])
+    return found
+
+
+def living_marks(marks: "Collection[str]") -> set[str]:
+    """Those of the marks that a living process bears; one look at the machine for all of them."""
+    if not _HAS_PROC:
+        return {mark for mark in marks if _marked_by_psutil(mark, None)}
+    entries = {MARK_ENTRY + mark.encode(): mark for mark in marks}
+    found: set[str] = set()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            bears = entries.keys() & set(_environment(int(name)))
+            if bears and start_ticks(int(name)) is not None:
+                found.update(entries[entry] for entry in bears)
+    return found
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+            data = b""
+            while chunk := file.read(131072):
+                data += chunk
+    except OSError:
+        return []
+    return data.split(b"\0")
+
+
+def _marked_by_psutil(mark: str, session: int | None) -> dict[int, int]:
+    import psutil  # noqa: PLC0415 - not needed on Linux
+
+    own, found = os.getpid(), {}
+    for process in psutil.process_iter():
+        try:
+            ours = process.environ().get(MARK_ENTRY[:-1].decode()) == mark
+            if not ours and session is not None:
+                ours = process.ppid() == own or os.getsid(process.pid) == session
+            if ours and process.pid != own and process.status() != psutil.STATUS_ZOMBIE:
+                found[process.pid] = int(process.create_time() * 100)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def kill_marked(mark: str, *, session: int | None = None) -> None:
+    """Send KILL once to every process of an attempt."""
+    signal_marked(mark, _SIGKILL, session=session)
+
+
+def signal_marked(mark: str, number: int, *, session: int | None = None) -> None:
+    """Send a signal once to every process of an attempt."""
+    _signal_all(marked_processes(mark, session=session), number)
+
+
+def end_marked(
+    mark: str,
+    *,
+    session: int | None = None,
+    grace_seconds: float = 2.0,
+    reap: "Callable[[], None]" = lambda: None,
+) -> int:
+    """End every process of an attempt and see it gone: TERM, after the grace KILL, until none is.
+
+    Args:
+        mark: The attempt's mark.
+        session: See `marked_processes`.
+        grace_seconds: Between TERM and KILL; 0 for KILL at once.
+        reap: Called before each look: collects children of this process that ended.
+
+    Returns:
+        How many were found at first.
+    """
+    found = marked_processes(mark, session=session)
+    first = len(found)
+    if found and grace_seconds > 0:
+        _signal_all(found, _SIGTERM)
+        deadline = time.monotonic() + grace_seconds
+        while found and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+            reap()
+            found = marked_processes(mark, session=session)
+    while found:
+        _signal_all(found, _SIGKILL)
+        time.sleep(_POLL_SECONDS)
+        reap()
+        found = marked_processes(mark, session=session)
+    return first
+
+
+def _signal_all(found: dict[int, int], number: int) -> None:
+    for pid, started in found.items():
+        signal_process(pid, started, number)
+
+
+def signal_process(pid: int, started: int, number: int) -> bool:
+    """Signal exactly this process (pid and start time); False if it is gone.
+
+    Through a pidfd where there is one: it is opened first and checked after, so a reused pid is
+    never hit.
+    """
+    try:
+        if not hasattr(os, "pidfd_open"):
+            if start_ticks(pid) != started:
+                return False
+            os.kill(pid, number)
+            return True
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if start_ticks(pid) != started:
+            return False
+        import _signal  # type: ignore[import-not-found] # noqa: PLC0415 - `signal` imports enum
+
+        _signal.pidfd_send_signal(fd, number)
+        return True
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(fd)

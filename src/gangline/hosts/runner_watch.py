@@ -1,0 +1,289 @@
+"""The runner's long half: copy what the agent prints, end it when told, reap, record, wake.
+
+Imported when the agent already runs. Step 5 of the attempt protocol (DESIGN.md section 4) is
+`_end`: exit.json is made durable only when no process of the attempt is left, and the orchestrator
+is woken after that; the wake is a hint, the files are the truth. A short agent waits for these
+imports, so `typing`, `contextlib` and `json` are not among them.
+"""
+
+import os
+import select
+import time
+
+from gangline.core.text import PaneFilter
+from gangline.hosts.processes import end_marked, kill_marked, set_subreaper
+from gangline.hosts.runner import (
+    EXIT,
+    MARK_VARIABLE,
+    OUTPUT,
+    Attempt,
+    Signals,
+    start_step,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_READ_BYTES = 65536
+_SIGINT, _SIGTERM = 2, 15
+# A short agent is gone before this; only longer ones pay for loading ctypes (7 ms).
+_SUBREAPER_AFTER_MS = 50
+_PANE_PATIENCE_MS = 1000
+_DISK_FULL_RETRY_SECONDS = 1.0
+
+
+class Watch:
+    """One attempt from the agent's first instruction to exit.json."""
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        spec: "dict[str, Any]",
+        signals: Signals,
+        environment: dict[bytes, bytes],
+    ) -> None:
+        self._attempt = attempt
+        self._spec = spec
+        self._signals = signals
+        self._environment = environment
+        self._mark = environment.get(MARK_VARIABLE.encode(), b"").decode()
+        self._log = os.open(
+            OUTPUT,
+            os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC,
+            0o600,
+            dir_fd=attempt.fd,
+        )
+        self._log_left: int = spec["logBytes"]
+        self._log_cut = False
+        self._pane: int | None = 1
+        self._filter = PaneFilter()
+        self._interrupts_passed = 0
+        self._session = 0
+
+    def run(self, pid: int, output: int, output_write: int, lock: int, problem: str | None) -> int:
+        """Watch the steps to their end, record it, wake the orchestrator; the exit status."""
+        record: dict[str, Any] = {}
+        if pid == 0:
+            record["refused"] = problem
+        while pid:
+            self._session = pid
+            record = self._watch_step(pid, output)
+            pid = 0
+            setup = self._spec.pop("setup", None)
+            if setup and not self._signals.ending:
+                pid, record = self._after_setup(setup, record, output_write)
+        if output_write >= 0:
+            os.close(output_write)
+            self._drain(output)
+        self._end(record, lock)
+        self._last_words(record)
+        return 0 if record.get("code") == 0 and "refused" not in record else 1
+
+    def _after_setup(
+        self, setup: "dict[str, Any]", record: "dict[str, Any]", output: int
+    ) -> "tuple[int, dict[str, Any]]":
+        """Go on to the agent if the worktree's setup command succeeded."""
+        if record.get("code") != 0:
+            return 0, {**record, "refused": "the workspace's setup command failed"}
+        with open(setup["done"], "wb"):
+            pass
+        pid, problem = start_step(self._attempt, self._spec, self._environment, output)
+        return pid, {} if pid else {"refused": problem}
+
+    # -- while it runs ---------------------------------------------------------------------
+
+    def _watch_step(self, pid: int, output: int) -> "dict[str, Any]":
+        poller = select.poll()
+        poller.register(output, select.POLLIN)
+        poller.register(self._signals.wake_read, select.POLLIN)
+        patience: int | None = _SUBREAPER_AFTER_MS
+        while True:
+            status = _exit_status(pid)
+            if status is not None:
+                return status
+            if self._signals.ending:
+                return self._end_agent(pid)
+            self._pass_interrupts(pid)
+            ready = poller.poll(patience)
+            if not ready:
+                set_subreaper()
+                patience = None
+            for fd, _ in ready:
+                if fd == output:
+                    self._copy(os.read(output, _READ_BYTES))
+                else:
+                    os.read(fd, _READ_BYTES)
+
+    def _end_agent(self, pid: int) -> "dict[str, Any]":
+        """End the agent politely, then hard; everything else of the attempt with it."""
+        set_subreaper()
+        deadline = time.monotonic() + self._spec["graceSeconds"]
+        _signal_group(pid, _SIGTERM)
+        while time.monotonic() < deadline:
+            status = _exit_status(pid)
+            if status is not None:
+                return status
+            time.sleep(0.01)
+        while (status := _exit_status(pid)) is None:
+            kill_marked(self._mark, session=pid)
+            time.sleep(0.01)
+        return status
+
+    def _pass_interrupts(self, pid: int) -> None:
+        """Ctrl-C in the pane is meant for the agent."""
+        while self._interrupts_passed < self._signals.interrupts:
+            self._interrupts_passed += 1
+            _signal_group(pid, _SIGINT)
+
+    def _copy(self, data: bytes) -> None:
+        self._write_log(data)
+        self._show(self._filter.feed(data))
+
+    def _write_log(self, data: bytes) -> None:
+        if self._log_cut:
+            return
+        kept = data[: self._log_left]
+        self._log_left -= len(kept)
+        if len(kept) < len(data):
+            self._log_cut = True
+            kept += b"\n[gangline] cut here: the log has reached [batch] log_mb\n"
+        try:
+            while kept:
+                kept = kept[os.write(self._log, kept) :]
+        except OSError as error:  # the disk is full: the agent's work matters more than its log
+            self._log_cut = True
+            self._show(f"\r\n[gangline] output.log ends here: {error.strerror}\r\n".encode())
+
+    def _show(self, data: bytes) -> None:
+        """Write to the pane; a pane that is gone or hangs must not hold up the agent."""
+        if self._pane is None:
+            return
+        poller = select.poll()
+        poller.register(self._pane, select.POLLOUT)
+        try:
+            while data:
+                if not poller.poll(_PANE_PATIENCE_MS):
+                    return
+                data = data[os.write(self._pane, data[:4096]) :]
+        except OSError:
+            self._pane = None
+
+    def _drain(self, output: int) -> None:
+        """Copy what the pipe still holds."""
+        os.set_blocking(output, False)
+        try:
+            while data := os.read(output, _READ_BYTES):
+                self._copy(data)
+        except BlockingIOError:
+            pass
+
+    # -- when it has ended -----------------------------------------------------------------
+
+    def _end(self, record: "dict[str, Any]", lock: int) -> None:
+        if self._signals.ending:
+            record["runnerSignal"] = self._signals.ending
+        if self._log_cut:
+            record["logCut"] = True
+        if self._session:
+            end_marked(
+                self._mark,
+                session=self._session,
+                grace_seconds=self._spec["graceSeconds"],
+                reap=_reap_children,
+            )
+        record["endedAt"] = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + "Z"
+        self._record(record)
+        os.close(lock)
+        self._wake()
+
+    def _record(self, record: "dict[str, Any]") -> None:
+        """Make exit.json durable; on a full disk wait for space, because the result matters."""
+        data = _json_object(record)
+        part = EXIT + ".part"
+        while True:
+            try:
+                self._attempt.write_durably(part, data)
+                os.rename(part, EXIT, src_dir_fd=self._attempt.fd, dst_dir_fd=self._attempt.fd)
+                self._attempt.sync()
+            except OSError as error:
+                self._show(f"\r\n[gangline] exit.json: {error.strerror}; trying again\r\n".encode())
+                time.sleep(_DISK_FULL_RETRY_SECONDS)
+            else:
+                return
+
+    def _wake(self) -> None:
+        """Tell the orchestrator, if one listens, which attempt to look at."""
+        try:
+            fd = os.open(self._spec["wake"], os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            os.write(fd, self._spec["issue"].encode() + b"\n")
+        except OSError:
+            pass
+        finally:
+            os.close(fd)
+
+    def _last_words(self, record: "dict[str, Any]") -> None:
+        """Say in the pane how it ended, and keep the pane if the settings want it kept."""
+        succeeded = record.get("code") == 0 and "refused" not in record
+        keep = self._spec["keepCompleted"] if succeeded else self._spec["keepFailed"]
+        if not keep or self._signals.ending:
+            return
+        how = record.get("refused") or (
+            f"signal {record['signal']}" if "signal" in record else f"exit code {record['code']}"
+        )
+        where = os.path.join(self._attempt.path, OUTPUT)
+        self._show(f"\r\n[gangline] #{self._spec['issue']}: {how}. Log: {where}\r\n".encode())
+        pane = os.environ.get("TMUX_PANE")
+        if pane and os.environ.get("TMUX"):
+            argv = ["tmux", "set-option", "-p", "-t", pane, "remain-on-exit", "on"]
+            try:
+                os.waitpid(os.posix_spawnp("tmux", argv, os.environ), 0)
+            except OSError:
+                pass  # the log is kept in any case
+
+
+def _exit_status(pid: int) -> "dict[str, Any] | None":
+    """How the agent ended, or None while it lives; reaps other children on the way."""
+    ended: dict[str, Any] | None = None
+    while True:
+        try:
+            found, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended
+        if found == 0:
+            return ended
+        if found == pid:
+            if os.WIFSIGNALED(status):
+                ended = {"signal": os.WTERMSIG(status)}
+            else:
+                ended = {"code": os.WEXITSTATUS(status)}
+
+
+def _reap_children() -> None:
+    """Collect what the subreaper was given; nobody asks how a leftover ended."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def _signal_group(pid: int, number: int) -> None:
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def _json_object(record: "dict[str, Any]") -> bytes:
+    """One flat JSON object, without the cost of importing `json`."""
+    from _json import encode_basestring_ascii as quoted  # noqa: PLC0415 - the C half of json
+
+    parts = []
+    for name, value in record.items():
+        plain = "true" if value is True else str(value)
+        parts.append(f'"{name}":{quoted(value) if isinstance(value, str) else plain}')
+    return ("{" + ",".join(parts) + "}").encode("ascii")

@@ -1,0 +1,122 @@
+"""What wakes the orchestrator: a runner's hint, the death of a process, a control event, a signal.
+
+All of them are hints: the files are the truth, and a slow timer re-reads them, so a lost hint costs
+time and nothing else. The hints come through a named pipe in the area's folder: a line with an
+issue's key from its runner, an empty line from a command that appended to the journal.
+"""
+
+import contextlib
+import os
+import selectors
+import signal
+from types import FrameType
+
+from gangline.hosts.processes import start_ticks
+from gangline.ports import Wake
+
+_PIPE_BYTES = 65536
+_POLL_SECONDS = 1.0  # where there is no pidfd
+
+
+class Wakes:
+    """One selector over everything that may wake the loop."""
+
+    def __init__(self, pipe_path: str) -> None:
+        self._path = pipe_path
+        self._selector = selectors.DefaultSelector()
+        self._watched: dict[str, tuple[int, int]] = {}  # issue -> (pidfd or -1, pid)
+        self._signal: int | None = None
+        self._pipe = self._open_pipe()
+        self._selector.register(self._pipe, selectors.EVENT_READ, "pipe")
+        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, "signal")
+
+    def _open_pipe(self) -> int:
+        """The pipe, opened for both so that it never reads as ended."""
+        if not os.path.exists(self._path):
+            os.mkfifo(self._path, 0o600)
+        return os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def catch_signals(self) -> None:
+        """INT, TERM and HUP become a reason to wake instead of an end."""
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._signal = self._signal or number
+
+    def watch(self, issue: str, pid: int) -> None:
+        """Wake with this issue when the process ends (at once if it has)."""
+        if self._watched.get(issue, (0, 0))[1] == pid:
+            return
+        self.unwatch(issue)
+        fd = -1
+        if hasattr(os, "pidfd_open"):
+            try:
+                fd = os.pidfd_open(pid)
+            except OSError:
+                return  # gone, or no descriptor left: the timer will see it
+            self._selector.register(fd, selectors.EVENT_READ, issue)
+        self._watched[issue] = (fd, pid)
+
+    def unwatch(self, issue: str) -> None:
+        """Stop watching the issue's process."""
+        fd, _ = self._watched.pop(issue, (-1, 0))
+        if fd >= 0:
+            self._selector.unregister(fd)
+            os.close(fd)
+
+    def watch_descriptor(self, fd: int | None, previous: int | None) -> None:
+        """Wake when this descriptor is readable, instead of `previous` (the tmux connection)."""
+        if fd == previous:
+            return
+        if previous is not None:
+            # A closed descriptor is out of the selector already.
+            with contextlib.suppress(KeyError, ValueError, OSError):
+                self._selector.unregister(previous)
+        if fd is not None:
+            self._selector.register(fd, selectors.EVENT_READ, "other")
+
+    def wait(self, timeout_seconds: float) -> Wake:
+        """Sleep until something happens or the time is over."""
+        polled = [issue for issue, (fd, _) in self._watched.items() if fd < 0]
+        if polled:
+            timeout_seconds = min(timeout_seconds, _POLL_SECONDS)
+        issues: set[str] = set()
+        journal = False
+        for key, _ in self._selector.select(max(0.0, timeout_seconds)):
+            if key.fd == self._pipe:
+                hints = os.read(self._pipe, _PIPE_BYTES).decode("ascii", "replace").split("\n")
+                issues.update(hint for hint in hints if hint)
+                journal = journal or "" in hints[:-1]
+            elif key.fd == self._wake_read:
+                os.read(self._wake_read, 4096)
+            elif key.data != "other":
+                issues.add(key.data)
+                self.unwatch(key.data)
+        for issue in polled:
+            if start_ticks(self._watched[issue][1]) is None:
+                issues.add(issue)
+                self.unwatch(issue)
+        return Wake(issues, journal, self._signal)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for issue in list(self._watched):
+            self.unwatch(issue)
+        signal.set_wakeup_fd(-1)
+        self._selector.close()
+        for fd in (self._pipe, self._wake_read, self._wake_write):
+            os.close(fd)
+
+
+def hint(pipe_path: str) -> None:
+    """Tell a living orchestrator, if there is one, that the journal has something new."""
+    try:
+        fd = os.open(pipe_path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return
+    with contextlib.suppress(OSError):
+        os.write(fd, b"\n")
+    os.close(fd)

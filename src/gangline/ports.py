@@ -1,0 +1,140 @@
+"""The few protocols with two real implementations: the machine, and the simulator that crashes it.
+
+The orchestrator's loop is written against these alone, so the same loop runs in both.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from gangline.core.evidence import Evidence
+from gangline.core.reconcile import Now
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything needed to start one attempt; made durable before it is started.
+
+    Attributes:
+        attempt_id: `{batchId}-{issue}-a{n}`: the name of the attempt's folder.
+        issue: The issue's key.
+        title: Untrusted; for the window's name.
+        mark: In the environment of every process of the attempt.
+        cwd: The folder the agent is registered for, absolute.
+        git_dir, branch: The worktree's private git folder and its branch; None without worktree.
+        argv: The agent's command, placeholders filled in; argv[0] as the user wrote it.
+        program: Absolute path of the program, or one relative to `cwd`.
+        stdin: "prompt" or "none".
+        agent: Its name, for the record.
+        environment: The agent's whole environment.
+        setup: A command to run in a new worktree first, or None; `setup_done` marks it as done.
+        log_bytes: Cap of output.log.
+    """
+
+    attempt_id: str
+    issue: str
+    title: str
+    mark: str
+    cwd: str
+    argv: tuple[str, ...]
+    program: str
+    prompt: str
+    stdin: str
+    agent: str
+    environment: dict[str, str]
+    log_bytes: int
+    git_dir: str | None = None
+    branch: str | None = None
+    setup: tuple[str, ...] | None = None
+    setup_program: str | None = None
+    setup_done: str | None = None
+    keep_failed: bool = True
+    keep_completed: bool = False
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """The attempt a probe or a kill is about, as the batch records it."""
+
+    attempt_id: str
+    issue: str
+    number: int
+    mark: str
+    started_at: str
+    server: str | None
+    confirmed: bool = False
+
+
+class LaunchUnknownError(Exception):
+    """Nobody knows whether the launch happened: the fence will decide."""
+
+
+class Clock(Protocol):
+    """Time, as the loop needs it."""
+
+    def now(self) -> Now:
+        """The boot and its clock."""
+
+    def wall(self) -> str:
+        """UTC, ISO 8601 with milliseconds and Z: for people only, nothing is decided by it."""
+
+
+class Wake(NamedTuple):
+    """Why a wait ended.
+
+    Attributes:
+        issues: Keys of issues to look at.
+        journal: Somebody may have appended to the journal.
+        signal: INT, TERM or HUP, if one was received since the start.
+    """
+
+    issues: set[str]
+    journal: bool
+    signal: int | None
+
+
+class Waiter(Protocol):
+    """What the loop sleeps on. All wakes are hints: the files are the truth."""
+
+    def wait(self, timeout_seconds: float) -> Wake:
+        """Sleep until something happens or the time is over."""
+
+
+class Host(Protocol):
+    """The machine that runs attempts: gives evidence; takes launch, void and kill."""
+
+    server: str | None  # the tmux server in use, as it is recorded
+
+    def tidy(self) -> None:
+        """Time for housekeeping that nothing depends on."""
+
+    def prepare(self, launch: Launch) -> None:
+        """Make the attempt's folder, exclusively and durably.
+
+        Raises:
+            FileExistsError: the number is taken.
+        """
+
+    def launch(self, launch: Launch) -> tuple[str, str]:
+        """Start the runner in a new window; (pane id, tmux server identity).
+
+        Raises:
+            LaunchUnknownError: it may or may not have been started.
+        """
+
+    def probe(self, subjects: Sequence[Subject]) -> dict[str, Evidence]:
+        """Look at attempts; by issue key. Never raises: what cannot be seen is unknown."""
+
+    def void(self, attempt_id: str) -> None:
+        """Link the attempt's claim as void, durably, unless the name is taken."""
+
+    def terminate(self, subject: Subject, *, hard: bool) -> None:
+        """End a living attempt: politely through its runner, or hard with all it started."""
+
+    def reap(self, subject: Subject, *, hard: bool) -> None:
+        """Signal what a dead attempt left: TERM, or KILL when hard. Does not wait."""
+
+    def retire(self, subject: Subject, pane: str | None) -> None:
+        """The attempt is over: stop watching it; close this pane if it is still the attempt's."""
+
+    def put_away_signal(self, issue: str, attempt_id: str) -> None:
+        """Move the issue's signal file, if there is one, into the folder of its last attempt."""

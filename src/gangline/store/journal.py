@@ -1,0 +1,234 @@
+"""The journal: the truth, one event a line, append + fsync = commit.
+
+A crash leaves at most a torn last line: a prefix of what was being written, never acknowledged. It
+is cut off and reported. Anything else that does not match its checksum or its sequence number is
+damage: it stops everything with the line, the byte and the way to repair it, because going on would
+be a guess about what happened.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gangline.core.codec import (
+    BadLineError,
+    check_line,
+    encode_event,
+    format_of,
+    line_seq,
+)
+from gangline.core.events import FORMAT_VERSION, AnyEvent
+from gangline.durable import sync_folder, write_all
+from gangline.errors import StateError
+
+
+class Lines(NamedTuple):
+    """Checked lines of a journal from an offset on.
+
+    Attributes:
+        lines: Without newlines; `lines[0]` has sequence number `first_seq`.
+        torn: What follows the last whole line: a write that a crash cut short.
+        heal: The last line is whole but for its newline.
+        end: The offset after the last whole line.
+    """
+
+    first_seq: int
+    lines: list[bytes]
+    torn: bytes
+    heal: bool
+    end: int
+
+
+def check_lines(data: bytes, *, offset: int, first_seq: int, path: str) -> Lines:
+    """Check what was read from `offset` on.
+
+    Raises:
+        StateError: damage, or a journal of a newer version.
+    """
+    lines = data.split(b"\n")
+    torn = lines.pop()
+    if offset == 0 and lines:
+        _check_format(lines[0], path)
+    at = offset
+    for index, line in enumerate(lines):
+        try:
+            check_line(line)
+            if line_seq(line) != first_seq + index:
+                raise BadLineError(f"it has number {line_seq(line)}")  # noqa: TRY301
+        except BadLineError as error:
+            rest = b"\n".join([*lines[index:], torn])
+            if b"\0" in line and not _any_whole(lines[index + 1 :]):
+                # The tail of a file that was extended but never filled (a power cut).
+                return Lines(first_seq, lines[:index], rest, heal=False, end=at)
+            raise _damage(path, first_seq + index, at, str(error)) from error
+        at += len(line) + 1
+    for whole in (torn, torn[:-1]):
+        if whole and _is_whole(whole) and line_seq(whole) == first_seq + len(lines):
+            return Lines(first_seq, [*lines, whole], torn[len(whole) :], heal=True, end=at)
+    return Lines(first_seq, lines, torn, heal=False, end=at)
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        check_line(line)
+    except BadLineError:
+        return False
+    return True
+
+
+def _any_whole(lines: list[bytes]) -> bool:
+    return any(_is_whole(line) for line in lines)
+
+
+def _check_format(line: bytes, path: str) -> None:
+    found = format_of(line)
+    if found is not None and found > FORMAT_VERSION:
+        raise StateError(
+            f"the journal has format version {found}; this Gangline knows {FORMAT_VERSION}",
+            place=path,
+            hint="update Gangline, or finish the batch with the version that began it",
+        )
+
+
+def _damage(path: str, seq: int, byte: int, why: str) -> StateError:
+    return StateError(
+        f"the journal is damaged at line {seq}, byte {byte}: {why}",
+        place=path,
+        causes=["a crash can only cut the last line short, so this was something else"],
+        hint=(
+            "the state file can rebuild the journal; keep the damaged one beside it and run "
+            f"again: mv {_quote(path)} {_quote(path + '.damaged')}"
+        ),
+    )
+
+
+def _quote(path: str) -> str:
+    return "'" + path.replace("'", "'\\''") + "'"
+
+
+class Journal:
+    """One open journal file. Append only under the journal lock."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._fd: int | None = None
+        self._end = 0  # offset after the last whole line known
+        self._seq = 0  # its sequence number
+
+    @property
+    def seq(self) -> int:
+        """The sequence number of the last line read or written."""
+        return self._seq
+
+    def exists(self) -> bool:
+        """Whether there is a journal with something in it."""
+        try:
+            return os.stat(self.path).st_size > 0
+        except FileNotFoundError:
+            return False
+
+    def read(self) -> Lines:
+        """The checked lines after the last known one; takes note of them.
+
+        Raises:
+            StateError: damage, or the file is another one than before.
+        """
+        fd = self._open()
+        size = os.fstat(fd).st_size
+        if size < self._end:
+            raise self._replaced()
+        data = _pread_all(fd, self._end, size) if size > self._end else b""
+        found = check_lines(data, offset=self._end, first_seq=self._seq + 1, path=self.path)
+        self._end, self._seq = found.end, self._seq + len(found.lines)
+        if found.heal:
+            self._end += len(found.lines[-1])
+        return found
+
+    def repair(self, found: Lines) -> None:
+        """Cut off a torn tail, durably (only under the lock)."""
+        if not found.torn and not found.heal:
+            return
+        fd = self._open()
+        os.ftruncate(fd, self._end)
+        if found.heal:
+            os.pwrite(fd, b"\n", self._end)
+            self._end += 1
+        os.fsync(fd)
+
+    def create(self) -> None:
+        """Make the empty file; refuses one that has something in it."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._fd = os.open(self.path, flags, 0o600)
+        if os.fstat(self._fd).st_size:
+            raise self._replaced()
+        self._end = self._seq = 0
+        sync_folder(os.path.dirname(self.path))
+
+    def append(self, events: Sequence[AnyEvent]) -> None:
+        """Commit events numbered on from `seq`: one write, one fsync.
+
+        Raises:
+            StateError: the disk refused; the file is as it was before, as far as the disk allows.
+        """
+        data = b"".join(map(encode_event, events))
+        fd = self._open()
+        try:
+            write_all(fd, data)
+            os.fsync(fd)
+        except OSError as error:
+            self._cut_back(fd)
+            raise StateError(
+                f"the journal could not be written: {error.strerror}",
+                place=self.path,
+                causes=["nothing was started or ended for what is not recorded"],
+                hint="make room or mend the disk, then run the same command again",
+            ) from error
+        self._end += len(data)
+        self._seq += len(events)
+
+    def _cut_back(self, fd: int) -> None:
+        """Leave no half line behind; if even that fails, the next start cuts it."""
+        try:
+            os.ftruncate(fd, self._end)
+        except OSError:
+            return
+
+    def check_same_file(self) -> None:
+        """Raises StateError if the path no longer names the file that is open."""
+        try:
+            there = os.stat(self.path)
+        except FileNotFoundError:
+            raise self._replaced() from None
+        here = os.fstat(self._open())
+        if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
+            raise self._replaced()
+
+    def _open(self) -> int:
+        if self._fd is None:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        return self._fd
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def _replaced(self) -> StateError:
+        return StateError(
+            "the journal was removed, replaced or shortened while it was in use",
+            place=self.path,
+            causes=["running agents go on; what they do is in their attempt folders"],
+            hint="put the journal back, or run again to rebuild it from the state file",
+        )
+
+
+def _pread_all(fd: int, start: int, end: int) -> bytes:
+    parts = []
+    while start < end:
+        part = os.pread(fd, end - start, start)
+        if not part:
+            break
+        parts.append(part)
+        start += len(part)
+    return b"".join(parts)
