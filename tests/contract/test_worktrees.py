@@ -395,6 +395,17 @@ def test_a_worktree_is_kept_as_it_is_with_uncommitted_work(repository):
     assert sorted(os.listdir(os.path.dirname(workspace.path))) == ["issue-1"]
 
 
+def test_uncommitted_work_keeps_a_worktree_from_being_moved_up(repository):
+    worktrees = worktrees_of(repository)
+    workspace = ensure(worktrees)
+    tip = git(workspace.path, "rev-parse", "HEAD")
+    with open(os.path.join(workspace.path, "new"), "w"):
+        pass
+    commit(repository, "later")
+    assert ensure(worktrees) == workspace
+    assert git(workspace.path, "rev-parse", "HEAD") == tip
+
+
 def test_finished_work_of_an_earlier_batch_is_moved_up_to_the_new_base(repository):
     worktrees = worktrees_of(repository)
     kept, removed = ensure(worktrees, "1"), ensure(worktrees, "2")
@@ -708,12 +719,39 @@ def test_a_killed_worktree_add_is_ended_and_made_anew(repository, tmp_path, bloc
         worktrees.prepare_batch(["1"])
         assert_whole(worktrees, ensure(worktrees))
         assert not any(is_running(process) for process in orphans)
-        # A checkout that was half done cannot be told from work; a finished one is simply redone.
-        left = {"issue-1"} if block is block_in_hook else {"issue-1", "issue-1.broken-1"}
-        assert set(os.listdir(os.path.dirname(worktrees.path("1")))) == left
+        assert os.listdir(os.path.dirname(worktrees.path("1"))) == ["issue-1"]
     finally:
         for process in filter(is_running, orphans):
             os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/locks"), reason="who waits is read from /proc/locks")
+def test_a_second_process_waits_for_the_first_worktree_add(repository, tmp_path):
+    for name in ("started", "go-on"):
+        os.mkfifo(tmp_path / name)
+    block_in_hook(
+        repository,
+        f"#!/bin/sh\ncase $PWD in *issue-1) ;; *) exit 0 ;; esac\n"
+        f"echo > '{tmp_path / 'started'}'\nread line < '{tmp_path / 'go-on'}'\n",
+    )
+    first = start_ensure(repository, "1")
+    (tmp_path / "started").read_text()
+    lock = os.stat(repository / ".git" / "gangline-worktree.lock").st_ino
+    second = start_ensure(repository, "2")
+    try:
+        while not is_waited_for(lock):
+            assert second.poll() is None, "it did not wait"
+    finally:
+        (tmp_path / "go-on").write_text("\n")
+        answers = [process.communicate(timeout=60) for process in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0], answers
+    for issue in "12":
+        assert_whole(worktrees_of(repository), ensure(worktrees_of(repository), issue), issue)
+
+
+def is_waited_for(inode):
+    with open("/proc/locks") as file:
+        return any("->" in line and f":{inode} " in line for line in file)
 
 
 def test_two_processes_at_once_make_each_worktree_once(repository):

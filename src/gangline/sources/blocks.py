@@ -44,12 +44,14 @@ class Block(msgspec.Struct, frozen=True):
         text: Its lines joined by LF; inline code is CODE, comments are blanks of equal length.
         line: The line of the body on which it starts, from 1.
         level: Of a heading 1 to 6; of an item how many lists it is in; else 0.
+        written: The text before anything was masked, to be shown.
     """
 
     kind: str
     text: str
     line: int
     level: int = 0
+    written: str = ""
 
 
 def blocks(body: str) -> Iterator[Block]:
@@ -59,7 +61,7 @@ def blocks(body: str) -> Iterator[Block]:
         scanner.read(number, line)
     scanner.flush()
     for block in scanner.found:
-        yield Block(block.kind, _mask(block.text), block.line, block.level)
+        yield Block(block.kind, _mask(block.text), block.line, block.level, block.text)
 
 
 class _Scanner:

@@ -94,8 +94,8 @@ def read_body(body: str, *, words: bool) -> Declared:
 def first_title(body: str) -> str | None:
     """The text of the first heading of level 1, if there is one."""
     for block in blocks(body):
-        if block.kind == "heading" and block.level == 1 and block.text.strip():
-            return block.text
+        if block.kind == "heading" and block.level == 1 and block.written.strip():
+            return block.written
     return None
 
 
@@ -118,7 +118,7 @@ class _Reader:
             elif section and not found:
                 found = self._entry(block)
                 if not found and item and block.level == 1 and not _is_none(block):
-                    unread.append((block.line, " ".join(block.text.split())[:100]))
+                    unread.append((block.line, " ".join(block.written.split())[:100]))
             elif listed and not found:
                 start = _entry_start(block.text)
                 found = list(_located(block, self._run(block.text, start, bare=False)))

@@ -85,6 +85,9 @@ _KINDS = (
 )
 
 
+NO_DATA = msgspec.Raw(b"null")
+
+
 class ApiError(msgspec.Struct, frozen=True):
     """One GraphQL error as GitHub sends it."""
 
@@ -95,9 +98,9 @@ class ApiError(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """The answer to a GraphQL query: data, errors, or both (a partial answer)."""
+    """The answer to a GraphQL query: data (JSON, `null` where there is none), errors, or both."""
 
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = NO_DATA
     errors: tuple[ApiError, ...] = ()
 
 

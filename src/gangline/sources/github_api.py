@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from gangline.errors import InputError, MachineError
-from gangline.sources.gh import ApiError, Reply, failure, graphql, run_gh, unreadable
+from gangline.sources.gh import NO_DATA, ApiError, Reply, failure, graphql, run_gh, unreadable
 
 Shape = TypeVar("Shape")
 
@@ -226,7 +226,7 @@ def look_up(
         arguments = ["-f", f"query={_look_up_query(len(part))}", *repository.arguments(), *values]
         reply = graphql(arguments, folder, repository.place)
         serious = [error for error in reply.errors if not _is_missing_number(error)]
-        if serious or reply.data is None:
+        if serious or reply.data == NO_DATA:
             raise failure(1, "", serious or reply.errors, folder, repository.place)
         answers = _decode(reply.data, _Answers, repository).repository
         for index, number in enumerate(part):
@@ -292,7 +292,7 @@ def _look_up_query(count: int) -> str:
 def _page(reply: Reply, folder: str, repository: Repository) -> _Page:
     """The page in a reply; only a relation may be missing from it, never an issue."""
     serious = [error for error in reply.errors if not _concerns_relation(error)]
-    if serious or reply.data is None:
+    if serious or reply.data == NO_DATA:
         raise failure(1, "", serious or reply.errors, folder, repository.place)
     page = _decode(reply.data, _Page, repository)
     if None in page.repository.issues.nodes:

@@ -224,12 +224,15 @@ def is_initializing(git_dir: str) -> bool:
         return False
 
 
-def is_clean(path: str, git_dir: str) -> bool:
-    """Whether nothing would be lost with the worktree; False also where git cannot tell."""
+def is_expendable(path: str, git_dir: str) -> bool:
+    """Whether a half-made worktree holds nothing but unchanged files of its commit."""
+    if not os.path.lexists(os.path.join(git_dir, "index")):  # killed in the midst of the checkout
+        run_git(["--git-dir", git_dir, "--work-tree", path, "reset", "--quiet"], path)
     try:
-        return not changed_files(path, untracked=True, git_dir=git_dir)
+        names = changed_files(path, untracked=True, git_dir=git_dir)
     except GanglineError:
         return False
+    return not any(os.path.lexists(os.path.join(path, name)) for name in names)
 
 
 def check_branch(path: str, git_dir: str, branch: str) -> None:
@@ -299,15 +302,14 @@ def relink(path: str, branch: str, place_top: str, common: str) -> bool:
     """Tie a folder with work in it to its private git folder again; whether that could be done.
 
     It can if its `.git` file was lost, or if the whole repository was moved. This is not left to
-    `git worktree repair`, which in a copy of a repository takes the worktrees of the original.
+    `git worktree repair`, which in a copy of a repository would take the original's worktrees.
     """
     if not set(os.listdir(path)) - {".git"}:
         return False
     entry = os.path.join(path, ".git")
     tail = os.sep + os.path.relpath(entry, place_top)
     for git_dir, claimed in claims(common):
-        moved = not os.path.lexists(claimed) and claimed.endswith(tail)
-        if (claimed == entry or moved) and head_fault(git_dir, branch) is None:
+        if claimed.endswith(tail) and head_fault(git_dir, branch) is None:
             for file, text in (
                 (os.path.join(git_dir, "gitdir"), f"{entry}\n"),
                 (entry, f"gitdir: {git_dir}\n"),

@@ -34,7 +34,7 @@ from gangline.workspaces import (
     git_missing,
     git_version,
     head_fault,
-    is_clean,
+    is_expendable,
     is_initializing,
     link_fault,
     lock_files,
@@ -303,7 +303,8 @@ class GitWorktrees:
         drop_lock_files(common, git_dir, branch)
         if git_dir is not None and not interrupted and not is_initializing(git_dir):
             check_branch(path, git_dir, branch)
-            if self._is_behind(branch, base_commit) and is_clean(path, git_dir):
+            dirty = changed_files(path, untracked=True, git_dir=git_dir)
+            if not dirty and self._is_behind(branch, base_commit):
                 demand_git(["reset", "--quiet", "--keep", base_commit, "--"], path, "move it up")
             return
         self._clear(path, git_dir)
@@ -318,7 +319,7 @@ class GitWorktrees:
             git_dir: Its private git folder if it is a worktree that was not made to the end.
         """
         entry = os.path.join(path, ".git")
-        if os.path.isdir(path) and not (git_dir and is_clean(path, git_dir)):
+        if os.path.isdir(path) and not (git_dir and is_expendable(path, git_dir)):
             content = set(os.listdir(path))
             if content <= {".git"}:
                 if content:

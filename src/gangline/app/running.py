@@ -1,0 +1,260 @@
+"""`gangline run`: resume what is there, or plan and begin; then be the orchestrator.
+
+Everything that can be refused is refused before anything is written. Finished work is never run
+again by accident: a batch that is over is shown once more and archived, and only the run after that
+begins another (DESIGN.md section 3, "The end of a batch").
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from enum import Enum
+from typing import NamedTuple
+
+import msgspec
+
+from gangline.app.dispatch import check_agents
+from gangline.app.orchestrate import Observer, Orchestrator, exit_code
+from gangline.app.planning import Plan, Request, batch_started, make_plan, policy_of
+from gangline.app.wiring import Machinery, Project
+from gangline.core.batch import Batch
+from gangline.core.events import (
+    AnyEvent,
+    Configured,
+    BatchStarted,
+    OrchestratorStarted,
+    StopRequested,
+)
+from gangline.core.model import IssueSpec, Status, check_area
+from gangline.errors import AreaBusyError, StateError, UsageError
+from gangline.hosts.local import SystemClock, wall_time
+from gangline.hosts.tmux_server import require_tmux
+from gangline.hosts.wakes import hint
+from gangline.store.area import areas
+from gangline.store.batches import Store
+from gangline.store.locks import FileLock, lock_is_held, read_holder
+from gangline.workspaces.repository import create_workspace
+
+
+class Beginning(Enum):
+    """What a run found."""
+
+    NEW = "new"
+    RESUMED = "resumed"
+    OVER = "over"  # it was shown, archived, and nothing was started
+
+
+class Session(NamedTuple):
+    """A batch that this process may orchestrate: it holds the orchestrator lock."""
+
+    project: Project
+    store: Store
+    lock: FileLock
+    beginning: Beginning
+    plan: Plan | None
+
+
+def open_session(area: str, request: Request, *, new: bool = False) -> Session:
+    """Find or begin the batch of an area and take its orchestrator lock.
+
+    Raises:
+        AreaBusyError: another orchestrator has the area.
+        GanglineError: anything that is wrong with the input; nothing was written then.
+    """
+    check_area(area)
+    require_tmux()
+    project = Project()
+    store = project.store(area)
+    begins = not store.exists()
+    first_plan = _plan(project, area, request, store) if begins else None
+    lock = take_orchestrator_lock(project, area)
+    try:
+        if not store.load(repair=True):
+            return _begin(project, area, request, store, lock, first_plan)
+        if not store.batch.is_over:
+            if new:
+                raise UsageError(
+                    f"area {area} has a batch that is not over",
+                    hint=f"finish it: gangline run {area}, or cancel what is left of it",
+                )
+            _reconfigure(project, request, store)
+            return Session(project, store, lock, Beginning.RESUMED, None)
+        if not new:
+            return Session(project, store, lock, Beginning.OVER, None)
+        plan = _plan(project, area, request, store)
+        check_archivable(store.batch)
+        store.archive()
+        fresh = project.store(area)
+        return _begin(project, area, request, fresh, lock, plan)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _plan(project: Project, area: str, request: Request, store: Store) -> tuple[Plan, BatchStarted]:
+    plan = make_plan(project.top, project.config, request)
+    policy = policy_of(project.config, request)
+    return plan, batch_started(area, plan, policy, project.workspaces(area))
+
+
+def _begin(
+    project: Project,
+    area: str,
+    request: Request,
+    store: Store,
+    lock: FileLock,
+    planned: tuple[Plan, BatchStarted] | None,
+) -> Session:
+    plan, event = planned or _plan(project, area, request, store)
+    store.create(event, plan.issues, wall_time())
+    return Session(project, store, lock, Beginning.NEW, plan)
+
+
+def take_orchestrator_lock(project: Project, area: str) -> FileLock:
+    """Be the one orchestrator of the area.
+
+    Raises:
+        AreaBusyError: another is; names it.
+    """
+    create_workspace(project.place)
+    lock = FileLock(project.paths(area).orchestrator_lock)
+    if not lock.try_acquire():
+        holder = read_holder(lock.path)
+        raise AreaBusyError(
+            f"another orchestrator has area {area}" + (f": {holder}" if holder else ""),
+            hint=f"look at it: gangline status {area}; end it: gangline stop {area}",
+        )
+    pane = os.environ.get("TMUX_PANE")
+    lock.write_holder(f"process {os.getpid()}" + (f" in pane {pane}" if pane else ""))
+    return lock
+
+
+def _reconfigure(project: Project, request: Request, store: Store) -> None:
+    """Take over what the flags and gangline.toml say now; what the batch was told stays."""
+    batch = store.batch
+    if request.only:
+        raise UsageError(
+            "--only chooses the issues of a new batch",
+            hint=f"to keep others from being dispatched: gangline hold {batch.area} ISSUE",
+        )
+    policy = msgspec.structs.replace(
+        policy_of(project.config, request),
+        max_concurrent=request.max_concurrent or batch.policy.max_concurrent,
+    )
+    agent = request.agent or batch.agent
+    source = request.source or batch.source
+    if request.agent or request.source:
+        issues = _reread(project, request, store)
+        check_agents(project.config, agent, issues)
+    if policy != batch.policy or agent != batch.agent or source != batch.source:
+        with store.transaction(wall_time()) as moment:
+            moment.record(Configured(policy=policy, agent=agent, source=source))
+
+
+def _reread(project: Project, request: Request, store: Store) -> Sequence[IssueSpec]:
+    """The texts of the batch's issues: from the batch, or anew from a source that is named."""
+    if request.source is None:
+        return list(store.read_issues().values())
+    plan = make_plan(project.top, project.config, request)
+    texts = {issue.key: issue for issue in plan.issues}
+    missing = [key for key in store.batch.issues if key not in texts]
+    if missing:
+        raise UsageError(
+            f"{request.source} does not have issue {missing[0]!r} of the running batch",
+            place="--from",
+            hint="name the source that the batch was begun from",
+        )
+    kept = [texts[key] for key in store.batch.issues]
+    store.write_issues(kept)
+    return kept
+
+
+def orchestrate(session: Session, observer: Observer) -> int:
+    """Be the orchestrator until the batch is over, stopped or drained; the exit code."""
+    project, store = session.project, session.store
+    area = store.batch.area
+    machinery = Machinery(project, area, store)
+    machinery.wakes.catch_signals()
+    clock = SystemClock()
+    orchestrator = Orchestrator(
+        store,
+        machinery.host,
+        clock,
+        machinery.wakes,
+        machinery.dispatcher,
+        observer,
+        numbers=machinery.folders.numbers(),
+        poll_seconds=project.config.batch.poll_seconds,
+    )
+    started = OrchestratorStarted(
+        pid=os.getpid(), pane=os.environ.get("TMUX_PANE"), boot_id=clock.now().boot_id
+    )
+    try:
+        return orchestrator.run(started)
+    finally:
+        if store.batch.is_over or not store.batch.by_status[Status.DISPATCHED]:
+            machinery.host.close_session(everything=False)
+        machinery.wakes.close()
+        session.lock.release()
+
+
+def stop_without_orchestrator(area: str, observer: Observer) -> int:
+    """`stop --kill` where no orchestrator lives: be it for as long as it takes."""
+    session = open_session(area, Request())
+    if session.beginning is Beginning.OVER:
+        session.lock.release()
+        return exit_code(session.store.batch)
+    with session.store.transaction(wall_time()) as moment:
+        moment.record(StopRequested(kill=True))
+    return orchestrate(session, observer)
+
+
+def archive(session: Session) -> tuple[int, str]:
+    """Put a batch that is over into the archive; its exit code and where it is now."""
+    check_archivable(session.store.batch)
+    code = exit_code(session.store.batch)
+    path = session.store.archive()
+    session.lock.release()
+    return code, path
+
+
+def check_archivable(batch: Batch) -> None:
+    """Raises StateError while any attempt is neither void nor ended."""
+    for issue in batch.issues.values():
+        for attempt in issue.attempts:
+            if attempt.outcome is None:
+                raise StateError(
+                    f"attempt {batch.attempt_id(issue.key, attempt.number)} may still live",
+                    hint=f"gangline run {batch.area} finds out",
+                )
+
+
+def change(
+    area: str, decide: Callable[[Batch], list[AnyEvent]]
+) -> tuple[Batch, list[AnyEvent], bool]:
+    """Record what a command decides; the batch, the events, and whether an orchestrator lives.
+
+    Raises:
+        UsageError: there is no batch, or the command does not apply.
+    """
+    check_area(area)
+    project = Project()
+    store = project.store(area)
+    if not store.load(repair=True):
+        raise no_batch(project, area)
+    with store.transaction(wall_time()) as moment:
+        for event in decide(moment.batch):
+            moment.record(event)
+    paths = project.paths(area)
+    hint(paths.wake)
+    return store.batch, moment.events, bool(lock_is_held(paths.orchestrator_lock))
+
+
+def no_batch(project: Project, area: str) -> UsageError:
+    """There is nothing under that name."""
+    known = areas(project.workspace)
+    near = get_close_matches(area, known, n=1) or known[:1]
+    return UsageError(
+        f"area {area} has no batch",
+        hint=f"did you mean {near[0]}?" if near else f"begin one: gangline run {area} --from SRC",
+    )

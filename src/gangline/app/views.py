@@ -1,0 +1,108 @@
+"""What `status`, `list` and the summaries show, as plain data made from the state file alone.
+
+`status` is asked often, by people and by scripts, so the common case reads one JSON file and
+imports nothing that is slow: the state file, when its digest matches and the journal's last line
+has its number. Otherwise the journal is folded first, which gives the same text.
+"""
+
+import json
+import os
+import zlib
+from typing import Any
+
+from gangline.store.area import AreaPaths
+
+_TAIL_BYTES = 65536
+_DIGEST_KEY = b',\n"digest":"'
+_DIGEST_TAIL = len(_DIGEST_KEY) + 8 + len(b'"}\n')
+_OVER = ("completed", "failed", "skipped", "cancelled")
+
+
+def fast_state(paths: AreaPaths) -> dict[str, Any] | None:
+    """The state file's contents, if they are the truth; None if the journal must be asked."""
+    try:
+        with open(paths.state, "rb") as file:
+            data = file.read()
+        last = _last_seq(paths.journal)
+    except (OSError, ValueError):
+        return None
+    body, tail = data[:-_DIGEST_TAIL], data[-_DIGEST_TAIL:]
+    if tail != b'%s%08x"}\n' % (_DIGEST_KEY, zlib.crc32(body)):
+        return None
+    state: dict[str, Any] = json.loads(data)
+    return state if state["seq"] == last else None
+
+
+def _last_seq(path: str) -> int:
+    """The number of the journal's last whole line, by its text alone."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(fd).st_size
+        lines = os.pread(fd, _TAIL_BYTES, max(0, size - _TAIL_BYTES)).split(b"\n")
+    finally:
+        os.close(fd)
+    return int(lines[-2].split(b",", 1)[0].removeprefix(b'{"seq":'))
+
+
+def status_view(state: dict[str, Any], paths: AreaPaths, *, alive: bool | None) -> dict[str, Any]:
+    """The stable shape of `status --json` (DESIGN.md section 8, contract; keys only ever added)."""
+    issues = [_issue_view(state, issue_id, paths) for issue_id in state["issues"]]
+    counts = dict.fromkeys(("pending", "blocked", "dispatched", *_OVER), 0)
+    for issue in issues:
+        counts[issue["status"]] += 1
+    return {
+        "area": state["area"],
+        "batchId": state["batchId"],
+        "revision": state["seq"],
+        "orchestrator": {
+            "alive": alive,
+            "pid": state["orchestratorPid"] if alive else None,
+            "pane": state["orchestratorPane"] if alive else None,
+        },
+        "paused": state["paused"],
+        "draining": state["draining"],
+        "stopping": state["stop"] is not None,
+        "agent": state["agent"],
+        "createdAt": state["createdAt"],
+        "updatedAt": state["updatedAt"],
+        "counts": counts,
+        "issues": issues,
+    }
+
+
+def _issue_view(state: dict[str, Any], issue_id: int | str, paths: AreaPaths) -> dict[str, Any]:
+    key = str(issue_id)
+    detail = state["detail"].get(key, {})
+    status = state["status"][key]
+    attempts = detail.get("attempts", [])
+    return {
+        "id": issue_id,
+        "title": detail.get("title", ""),
+        "status": status,
+        "condition": "working" if status == "dispatched" else None,
+        "held": detail.get("held", False),
+        "wish": detail.get("wish"),
+        "reason": detail.get("reason"),
+        "retryCount": attempts[-1].get("retry", 0) if attempts else 0,
+        "dependsOn": state["dag"].get(key, []),
+        "attempts": [_attempt_view(state, key, attempt, paths) for attempt in attempts],
+    }
+
+
+def _attempt_view(
+    state: dict[str, Any], key: str, attempt: dict[str, Any], paths: AreaPaths
+) -> dict[str, Any]:
+    attempt_id = f"{state['batchId']}-{key}-a{attempt['number']}"
+    return {
+        "id": attempt_id,
+        "outcome": attempt.get("outcome"),
+        "pane": attempt.get("pane"),
+        "startedAt": attempt["startedAt"],
+        "endedAt": attempt.get("endedAt"),
+        "exitCode": attempt.get("exitCode"),
+        "branch": attempt.get("branch"),
+        "log": os.path.join(paths.attempts, attempt_id, "output.log"),
+        "reason": attempt.get("reason"),
+        "agent": attempt.get("agent"),
+        "retry": attempt.get("retry", 0),
+    }

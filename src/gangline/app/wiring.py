@@ -1,0 +1,77 @@
+"""The one place that picks adapters: which store, host, workspaces and clock an area gets."""
+
+import os
+
+from gangline.app.config import Config, load_config
+from gangline.app.dispatch import Dispatcher, NoPreparation, Preparer, Workspaces
+from gangline.errors import InputError
+from gangline.hosts.attempts import AttemptFolders
+from gangline.hosts.local import LocalHost
+from gangline.hosts.tmux import Tmux
+from gangline.hosts.tmux_server import choose_socket
+from gangline.hosts.wakes import Wakes, hint
+from gangline.store.area import AreaPaths
+from gangline.store.batches import Store
+from gangline.workspaces.repository import Place, locate, workspace_folder
+from gangline.workspaces.worktrees import GitWorktrees, SharedFolder
+
+
+class Project:
+    """A repository or folder with its gangline.toml, found from the current folder."""
+
+    def __init__(self, folder: str | None = None) -> None:
+        self.place: Place = locate(folder or os.getcwd())
+        self.top = self.place.top
+        self.config: Config = load_config(self.top)
+        self.workspace = workspace_folder(self.place)
+
+    def paths(self, area: str) -> AreaPaths:
+        """Where the area keeps what."""
+        return AreaPaths(self.workspace, area)
+
+    def store(self, area: str) -> Store:
+        """The area's journal and state."""
+        return Store(self.paths(area))
+
+    def workspaces(self, area: str) -> Workspaces:
+        """Worktrees in a git repository, unless the settings say shared."""
+        kind = self.config.workspace.kind
+        if kind == "shared" or (kind is None and self.place.git_dir is None):
+            return SharedFolder(self.place)
+        if self.place.git_dir is None:
+            raise InputError(
+                "worktrees need a git repository, and this folder is in none",
+                place="gangline.toml: workspace.kind",
+                hint='git init, or set kind = "shared" in [workspace]',
+            )
+        settings = self.config.workspace
+        return GitWorktrees(self.place, area, settings.base, settings.branch)
+
+    def tmux(self) -> Tmux:
+        """The chosen tmux server."""
+        return Tmux(choose_socket(self.config.tmux.socket, os.environ))
+
+    def owner(self, area: str) -> str:
+        """What marks a tmux session as this repository's and area's."""
+        return f"{self.top}#{area}"
+
+
+class Machinery:
+    """Everything a living orchestrator of one area needs; to be closed at its end."""
+
+    def __init__(self, project: Project, area: str, store: Store) -> None:
+        paths = project.paths(area)
+        self.wakes = Wakes(paths.wake)
+        self.folders = AttemptFolders(paths.folder, paths.wake)
+        self.host = LocalHost(
+            self.folders, project.tmux(), f"gangline-{area}", project.owner(area), self.wakes
+        )
+        workspaces = project.workspaces(area)
+        preparer: Preparer | NoPreparation = (
+            NoPreparation(workspaces)
+            if isinstance(workspaces, SharedFolder)
+            else Preparer(workspaces, lambda: hint(paths.wake))
+        )
+        self.dispatcher = Dispatcher(
+            project.config, preparer, workspaces, store.read_issues, paths.attempts
+        )
