@@ -110,7 +110,8 @@ def new_server():
         tmux.close()
         name = tmux.socket.value
         subprocess.run(["tmux", "-L", name, "kill-server"], capture_output=True, check=False)
-        (Path("/tmp") / f"tmux-{os.getuid()}" / name).unlink(missing_ok=True)
+        for left in (name, f"{name}.lock"):
+            (Path("/tmp") / f"tmux-{os.getuid()}" / left).unlink(missing_ok=True)
 
 
 @pytest.fixture
@@ -297,6 +298,34 @@ def test_answers_are_the_same_however_the_bytes_arrive(cuts):
     assert not parser.exited
     parser.feed(b"%exit server exited\n")
     assert parser.exited
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("no server running on /tmp/x", TmuxGoneError),
+        ("error connecting to /tmp/x (No such file or directory)", TmuxGoneError),
+        ("error connecting to /tmp/x (Connection refused)", TmuxGoneError),
+        ("error connecting to /tmp/x (Permission denied)", TmuxUnknownError),
+        ("error connecting to /tmp/x (Too many open files)", TmuxUnknownError),
+        ("server exited unexpectedly", TmuxLostError),
+        ("lost server", TmuxLostError),
+        ("", TmuxUnknownError),
+        ("no current target", TmuxRefusedError),
+    ],
+)
+def test_absence_is_claimed_only_where_tmux_proves_it(message, expected, tmp_path, monkeypatch):
+    fake_tmux(tmp_path, monkeypatch, "")
+    (tmp_path / "tmux").write_text(f"#!/bin/sh\necho '{message}' >&2\nexit 1\n")
+    tmux = Tmux(Socket("name", "none"), timeout_seconds=0.1)
+    with pytest.raises(expected) as caught:
+        tmux.command("list-panes")
+    assert caught.type is expected
+    if expected is TmuxGoneError:
+        assert tmux.server() is None
+    else:
+        with pytest.raises(TmuxUnknownError):
+            tmux.server()
 
 
 def test_nul_is_refused():

@@ -53,8 +53,8 @@ class Observer(Protocol):
 
     refresh_seconds: float | None
 
-    def happened(self, batch: Batch, events: Sequence[AnyEvent]) -> None:
-        """Events were committed."""
+    def happened(self, batch: Batch, events: Sequence[AnyEvent], *, away: bool = False) -> None:
+        """Events were committed; `away`: they tell what happened while no orchestrator lived."""
 
     def note(self, text: str) -> None:
         """Something a person should know that is no event."""
@@ -97,21 +97,28 @@ class Orchestrator:
         self._confirm: set[str] = set()
         self._launched: list[Launched] = []
         self._next_poll = 0.0
-        self._stop_seen = False
+        self._stop_seen = self._first = False
         self._signal: int | None = None
 
-    def run(self, started: OrchestratorStarted) -> int:
+    def run(self, started: OrchestratorStarted, *, stopping: bool = False) -> int:
         """Run to the end; the exit code (DESIGN.md section 8).
+
+        Args:
+            started: Recorded first.
+            stopping: End when a recorded `stop --kill` is finished. Otherwise one that was
+                interrupted is finished, and the run goes on.
 
         Raises:
             StateError: the journal, the disk or the issues' texts need a person.
         """
-        finishing = self._store.batch.stop == "kill"
+        finishing = self._store.batch.stop == "kill" and not stopping
         with self._store.transaction(self._clock.wall()) as moment:
             moment.record(started)
         self._tell(moment)
+        self._first = bool(self._store.batch.by_status[Status.DISPATCHED])
         while True:
             self._pass()
+            self._first = False
             ended = self._ended(finishing)
             if ended:
                 return self._stop(ended)
@@ -286,7 +293,7 @@ class Orchestrator:
             self._stop_seen = self._stop_seen or isinstance(event, StopFinished)
         told = [*moment.fresh, *moment.events]
         if told:
-            self._observer.happened(moment.batch, told)
+            self._observer.happened(moment.batch, told, away=self._first)
 
     # -- the end ---------------------------------------------------------------------------
 

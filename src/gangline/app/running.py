@@ -20,20 +20,32 @@ from gangline.app.wiring import Machinery, Project
 from gangline.core.batch import Batch
 from gangline.core.events import (
     AnyEvent,
-    Configured,
     BatchStarted,
+    Cancelled,
+    Configured,
+    Held,
     OrchestratorStarted,
+    Paused,
+    Released,
+    Reopened,
+    Resumed,
+    Retried,
+    Skipped,
     StopRequested,
+    Wished,
 )
 from gangline.core.model import IssueSpec, Status, check_area
 from gangline.errors import AreaBusyError, StateError, UsageError
-from gangline.hosts.local import SystemClock, wall_time
+from gangline.hosts.local import SystemClock
+from gangline.hosts.processes import wall_time
 from gangline.hosts.tmux_server import require_tmux
 from gangline.hosts.wakes import hint
 from gangline.store.area import areas
 from gangline.store.batches import Store
 from gangline.store.locks import FileLock, lock_is_held, read_holder
 from gangline.workspaces.repository import create_workspace
+
+_BY_PEOPLE = (Cancelled, Skipped, Retried, Reopened, Held, Released, Wished, Paused, Resumed)
 
 
 class Beginning(Enum):
@@ -65,33 +77,37 @@ def open_session(area: str, request: Request, *, new: bool = False) -> Session:
     require_tmux()
     project = Project()
     store = project.store(area)
-    begins = not store.exists()
-    first_plan = _plan(project, area, request, store) if begins else None
+    planned = None if store.exists() else _plan(project, area, request)
     lock = take_orchestrator_lock(project, area)
     try:
         if not store.load(repair=True):
-            return _begin(project, area, request, store, lock, first_plan)
-        if not store.batch.is_over:
-            if new:
-                raise UsageError(
-                    f"area {area} has a batch that is not over",
-                    hint=f"finish it: gangline run {area}, or cancel what is left of it",
-                )
-            _reconfigure(project, request, store)
-            return Session(project, store, lock, Beginning.RESUMED, None)
-        if not new:
-            return Session(project, store, lock, Beginning.OVER, None)
-        plan = _plan(project, area, request, store)
-        check_archivable(store.batch)
-        store.archive()
-        fresh = project.store(area)
-        return _begin(project, area, request, fresh, lock, plan)
+            return _begin(project, area, request, lock, planned)
+        return _go_on(Session(project, store, lock, Beginning.OVER, None), request, new=new)
     except BaseException:
         lock.release()
         raise
 
 
-def _plan(project: Project, area: str, request: Request, store: Store) -> tuple[Plan, BatchStarted]:
+def _go_on(found: Session, request: Request, *, new: bool) -> Session:
+    """What to do with a batch that is there."""
+    project, store, batch = found.project, found.store, found.store.batch
+    if not batch.is_over:
+        if new:
+            raise UsageError(
+                f"area {batch.area} has a batch that is not over",
+                hint=f"finish it: gangline run {batch.area}, or cancel what is left of it",
+            )
+        _reconfigure(project, request, store)
+        return found._replace(beginning=Beginning.RESUMED)
+    if not new:
+        return found
+    planned = _plan(project, batch.area, request)
+    check_archivable(batch)
+    store.archive()
+    return _begin(project, batch.area, request, found.lock, planned)
+
+
+def _plan(project: Project, area: str, request: Request) -> tuple[Plan, BatchStarted]:
     plan = make_plan(project.top, project.config, request)
     policy = policy_of(project.config, request)
     return plan, batch_started(area, plan, policy, project.workspaces(area))
@@ -101,11 +117,11 @@ def _begin(
     project: Project,
     area: str,
     request: Request,
-    store: Store,
     lock: FileLock,
     planned: tuple[Plan, BatchStarted] | None,
 ) -> Session:
-    plan, event = planned or _plan(project, area, request, store)
+    plan, event = planned or _plan(project, area, request)
+    store = project.store(area)
     store.create(event, plan.issues, wall_time())
     return Session(project, store, lock, Beginning.NEW, plan)
 
@@ -169,10 +185,17 @@ def _reread(project: Project, request: Request, store: Store) -> Sequence[IssueS
     return kept
 
 
-def orchestrate(session: Session, observer: Observer) -> int:
-    """Be the orchestrator until the batch is over, stopped or drained; the exit code."""
+def orchestrate(session: Session, observer: Observer, *, stopping: bool = False) -> int:
+    """Be the orchestrator until the batch is over, stopped or drained; the exit code.
+
+    Args:
+        session: From `open_session`; its lock is let go of at the end.
+        observer: Told what happens.
+        stopping: This run is itself the stop that the batch records, not the one after it.
+    """
     project, store = session.project, session.store
     area = store.batch.area
+    told_away = _while_away(store)
     machinery = Machinery(project, area, store)
     machinery.wakes.catch_signals()
     clock = SystemClock()
@@ -189,8 +212,10 @@ def orchestrate(session: Session, observer: Observer) -> int:
     started = OrchestratorStarted(
         pid=os.getpid(), pane=os.environ.get("TMUX_PANE"), boot_id=clock.now().boot_id
     )
+    if told_away:
+        observer.happened(store.batch, told_away, away=True)
     try:
-        return orchestrator.run(started)
+        return orchestrator.run(started, stopping=stopping)
     finally:
         if store.batch.is_over or not store.batch.by_status[Status.DISPATCHED]:
             machinery.host.close_session(everything=False)
@@ -198,15 +223,32 @@ def orchestrate(session: Session, observer: Observer) -> int:
         session.lock.release()
 
 
-def stop_without_orchestrator(area: str, observer: Observer) -> int:
-    """`stop --kill` where no orchestrator lives: be it for as long as it takes."""
-    session = open_session(area, Request())
-    if session.beginning is Beginning.OVER:
-        session.lock.release()
-        return exit_code(session.store.batch)
-    with session.store.transaction(wall_time()) as moment:
+def _while_away(store: Store) -> list[AnyEvent]:
+    """What people asked for since the last orchestrator recorded anything."""
+    events: list[AnyEvent] = []
+    for event in reversed(store.last_events()):
+        if not isinstance(event, _BY_PEOPLE):
+            break
+        events.insert(0, event)
+    return events
+
+
+def stop_without_orchestrator(area: str, observer: Observer) -> None:
+    """`stop --kill` where no orchestrator lives: be it for as long as it takes.
+
+    Raises:
+        AreaBusyError: one came to life in between.
+    """
+    project = Project()
+    store = project.store(area)
+    lock = take_orchestrator_lock(project, area)
+    store.load(repair=True)
+    if store.batch.is_over:
+        lock.release()
+        return
+    with store.transaction(wall_time()) as moment:
         moment.record(StopRequested(kill=True))
-    return orchestrate(session, observer)
+    orchestrate(Session(project, store, lock, Beginning.RESUMED, None), observer, stopping=True)
 
 
 def archive(session: Session) -> tuple[int, str]:

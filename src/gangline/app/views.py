@@ -7,14 +7,12 @@ has its number. Otherwise the journal is folded first, which gives the same text
 
 import json
 import os
-import zlib
 from typing import Any
 
+from gangline.core.digest import digest_matches
 from gangline.store.area import AreaPaths
 
 _TAIL_BYTES = 65536
-_DIGEST_KEY = b',\n"digest":"'
-_DIGEST_TAIL = len(_DIGEST_KEY) + 8 + len(b'"}\n')
 _OVER = ("completed", "failed", "skipped", "cancelled")
 
 
@@ -26,8 +24,7 @@ def fast_state(paths: AreaPaths) -> dict[str, Any] | None:
         last = _last_seq(paths.journal)
     except (OSError, ValueError):
         return None
-    body, tail = data[:-_DIGEST_TAIL], data[-_DIGEST_TAIL:]
-    if tail != b'%s%08x"}\n' % (_DIGEST_KEY, zlib.crc32(body)):
+    if not digest_matches(data):
         return None
     state: dict[str, Any] = json.loads(data)
     return state if state["seq"] == last else None

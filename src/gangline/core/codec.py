@@ -11,13 +11,12 @@ from zlib import crc32
 import msgspec
 
 from gangline.core.batch import Attempt, Batch, IssueState
+from gangline.core.digest import with_digest
 from gangline.core.events import AnyEvent, BatchRestored, BatchStarted, Policy, Wish
 from gangline.core.model import IssueId, Status
 
 _CRC_KEY = b',"crc":"'
 _CRC_TAIL = len(_CRC_KEY) + 8 + len(b'"}')
-_DIGEST_KEY = b',\n"digest":"'
-_DIGEST_TAIL = len(_DIGEST_KEY) + 8 + len(b'"}\n')
 
 _encoder = msgspec.json.Encoder()
 _event_decoder = msgspec.json.Decoder(AnyEvent)
@@ -145,6 +144,9 @@ class StateEncoder:
     def encode(self) -> bytes:
         """The whole state file, one line an issue in `detail`, newline at the end."""
         batch = self._batch
+        if self._static[0] is not batch.issues:
+            self._detail = dict.fromkeys(batch.issues, b"")  # in the order of the source
+            batch.changed.update(batch.issues)
         for key in batch.changed:
             self._detail[key] = b"%s:%s" % (_encoder.encode(key), _detail_of(batch.issues[key]))
         batch.changed.clear()
@@ -156,7 +158,7 @@ class StateEncoder:
             b'"detail":{\n%s}' % b",\n".join(self._detail.values()),
             b"".join(b",\n" + _member(key, value) for key, value in batch.extra.items()),
         )
-        return b'%s%s%08x"}\n' % (body, _DIGEST_KEY, crc32(body))
+        return with_digest(body)
 
     def _graph(self) -> bytes:
         """The part that changes only when issues join the batch."""
@@ -211,12 +213,6 @@ def _dispatched_of(batch: Batch) -> dict[str, DispatchedEntry]:
     return entries
 
 
-def digest_matches(data: bytes) -> bool:
-    """Whether the file is byte for byte what an encoder wrote."""
-    body, tail = data[:-_DIGEST_TAIL], data[-_DIGEST_TAIL:]
-    return tail == b'%s%08x"}\n' % (_DIGEST_KEY, crc32(body))
-
-
 def decode_state(data: bytes) -> Batch:
     """The batch that a state file of ours holds; unknown top-level keys are kept.
 
@@ -243,7 +239,14 @@ def batch_of(raw: Any) -> Batch:
             status=state.status.get(key, Status.PENDING),
             **{name: getattr(detail, name) for name in _DETAIL_FIELDS},
         )
-    batch.reindex()
+    try:
+        batch.reindex()
+    except (KeyError, ValueError) as error:
+        message = f"its graph cannot be used: {error} - at `$.dag`"
+        raise msgspec.ValidationError(message) from error
+    for key in state.dispatched:  # oldest dispatch first, as in the file
+        if batch.by_status[Status.DISPATCHED].pop(key, key) is None:
+            batch.by_status[Status.DISPATCHED][key] = None
     return batch
 
 

@@ -137,7 +137,8 @@ def _ended_without_claim(seen: Evidence) -> Verdict:
     # The claim was lost. The lock still tells whether the runner lives.
     if seen.lock is Answer.YES:
         return Verdict.RUNNING
-    return Verdict.DIED if seen.lock is Answer.NO else Verdict.UNKNOWN
+    known = seen.lock is Answer.NO and seen.signal is not Signal.UNKNOWN
+    return Verdict.DIED if known else Verdict.UNKNOWN
 
 
 def _verdict_of_ended(seen: Evidence, *, kill_ordered: bool) -> Verdict:
@@ -148,8 +149,11 @@ def _verdict_of_ended(seen: Evidence, *, kill_ordered: bool) -> Verdict:
             return Verdict.NEVER_RAN
         case Answer.NO, Answer.YES:
             return Verdict.REFUSED
-        case Answer.YES, Answer.NO:
-            return Verdict.DIED
+    if seen.signal is Signal.UNKNOWN:
+        # The signal decides over a death and over an exit code: without it nothing is final.
+        return Verdict.UNKNOWN
+    if seen.has_exit is Answer.NO:
+        return Verdict.DIED
     record = seen.exit or ExitRecord()
     by_signal = (
         record.signal is not None

@@ -76,7 +76,9 @@ class PaneFilter:
                 shown += b"^" + bytes((byte + 0x40,))
             elif byte == 0x7F:
                 shown += b"^?"
-            elif byte == 0xC2 and at + 1 < len(data) and 0x80 <= data[at + 1] < 0xA0:
+            elif byte == 0xC2 and at + 1 == len(data):
+                self._held = data[at:]  # a C1 control may be cut in two as well
+            elif byte == 0xC2 and 0x80 <= data[at + 1] < 0xA0:
                 shown += b"?"
                 at += 1
             else:

@@ -42,16 +42,7 @@ class SystemClock:
 
     def wall(self) -> str:
         """UTC, ISO 8601 with milliseconds and Z."""
-        return wall_time()
-
-
-def wall_time() -> str:
-    """UTC now, ISO 8601 with milliseconds and Z."""
-    import time  # noqa: PLC0415 - named beside its use
-
-    seconds = time.time()
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    return f"{whole}.{int(seconds * 1000) % 1000:03d}Z"
+        return processes.wall_time()
 
 
 class LocalHost:

@@ -6,19 +6,25 @@ a child of the runner. On Linux all of it is read from /proc; elsewhere psutil a
 questions more slowly.
 """
 
+import errno
 import os
 import sys
 import time
 
 TYPE_CHECKING = False  # the runner imports this module; `typing` would cost 11 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
 
 _SIGTERM, _SIGKILL = 15, 9
 _PR_SET_CHILD_SUBREAPER = 36
 _HAS_PROC = os.path.exists("/proc/self/stat")
 _ZOMBIE = b"Z"
 _POLL_SECONDS = 0.005
+# These say nothing about the process that was asked for: it may well live.
+_ASKER_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_KERNEL_THREAD = 0x00200000  # PF_KTHREAD of the flags in stat
+_EXEC_SECONDS_MAX = 0.2
+_EXEC_POLL_SECONDS = 0.0005
 
 MARK_ENTRY = b"GANGLINE_MARK="
 
@@ -39,10 +45,20 @@ def boot_seconds() -> float:
     return time.clock_gettime(clock)
 
 
+def wall_time() -> str:
+    """UTC now, ISO 8601 with milliseconds and Z: for people; nothing is decided by it."""
+    seconds = time.time()
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{whole}.{int(seconds * 1000) % 1000:03d}Z"
+
+
 def start_ticks(pid: int) -> int | None:
     """When the process started, in the kernel's ticks; None if there is no such living process.
 
     A zombie is not living.
+
+    Raises:
+        OSError: it cannot be known now: no descriptor or memory left to look with.
     """
     if not _HAS_PROC:
         import psutil  # noqa: PLC0415 - not needed on Linux
@@ -67,8 +83,21 @@ def _stat(pid: int) -> list[bytes] | None:
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             return file.read(1024).rpartition(b")")[2].split()
-    except OSError:
+    except OSError as error:
+        if error.errno in _ASKER_EXHAUSTED:
+            raise
         return None
+
+
+def _every_pid() -> "Iterator[int]":
+    """Every process, and those that appear while the caller looks at the others.
+
+    A process that forks and ends between the listing and the look at it would hide its child.
+    """
+    known: set[int] = set()
+    while new := {int(name) for name in os.listdir("/proc") if name.isdigit()} - known:
+        known |= new
+        yield from new
 
 
 def set_subreaper() -> None:
@@ -86,17 +115,17 @@ def marked_processes(mark: str, *, session: int | None = None) -> dict[int, int]
     Args:
         mark: The attempt's mark; matched whole.
         session: The agent's session id; its members and this process's children count as well.
+
+    Raises:
+        OSError: it cannot be known now: no descriptor or memory left to look with.
     """
     if not _HAS_PROC:
         return _marked_by_psutil(mark, session)
     entry = MARK_ENTRY + mark.encode()
     own = os.getpid()
     found = {}
-    for name in os.listdir("/proc"):
-        if not name.isdigit() or (pid := int(name)) == own:
-            continue
-        fields = _stat(pid)
-        if fields is None or fields[0] == _ZOMBIE:
+    for pid in _every_pid():
+        if pid == own or (fields := _living_program(pid)) is None:
             continue
         ours = session is not None and (int(fields[3]) == session or int(fields[1]) == own)
         if ours or entry in _environment(pid):
@@ -105,28 +134,59 @@ def marked_processes(mark: str, *, session: int | None = None) -> dict[int, int]
 
 
 def living_marks(marks: "Collection[str]") -> set[str]:
-    """Those of the marks that a living process bears; one look at the machine for all of them."""
+    """Those of the marks that a living process bears; one look at the machine for all of them.
+
+    Raises:
+        OSError: it cannot be known now: no descriptor or memory left to look with.
+    """
     if not _HAS_PROC:
         return {mark for mark in marks if _marked_by_psutil(mark, None)}
     entries = {MARK_ENTRY + mark.encode(): mark for mark in marks}
     found: set[str] = set()
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            bears = entries.keys() & set(_environment(int(name)))
-            if bears and start_ticks(int(name)) is not None:
-                found.update(entries[entry] for entry in bears)
+    for pid in _every_pid():
+        if _living_program(pid) is not None:
+            found.update(entries[entry] for entry in entries.keys() & set(_environment(pid)))
     return found
 
 
+def _living_program(pid: int) -> list[bytes] | None:
+    """Its stat fields; None if it has ended or is a thread of the kernel."""
+    fields = _stat(pid)
+    if fields is None or fields[0] == _ZOMBIE or int(fields[6]) & _KERNEL_THREAD:
+        return None
+    return fields
+
+
 def _environment(pid: int) -> list[bytes]:
+    """What a process was started with; nothing if that is not ours to read.
+
+    In the middle of an execve it is empty for an instant, so empty is only believed where the
+    kernel says that the program has none: env_start = env_end, fields 50 and 51 of stat.
+    """
+    deadline = 0.0
+    while (data := _read_environment(pid)) == b"":
+        fields = _living_program(pid)
+        if fields is None or 0 < int(fields[47]) == int(fields[48]):
+            break
+        now = time.monotonic()
+        deadline = deadline or now + _EXEC_SECONDS_MAX
+        if now > deadline:
+            break
+        time.sleep(_EXEC_POLL_SECONDS)
+    return (data or b"").split(b"\0")
+
+
+def _read_environment(pid: int) -> bytes | None:
     try:
         with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
             data = b""
             while chunk := file.read(131072):
                 data += chunk
-    except OSError:
-        return []
-    return data.split(b"\0")
+            return data
+    except OSError as error:
+        if error.errno in _ASKER_EXHAUSTED:
+            raise
+        return None
 
 
 def _marked_by_psutil(mark: str, session: int | None) -> dict[int, int]:

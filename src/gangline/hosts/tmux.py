@@ -137,6 +137,15 @@ class Tmux(TmuxServer):
             # Another process took the name since: look again, it may be ours.
         raise TmuxUnknownError(f"other processes keep taking the tmux session name {wanted}")
 
+    def find_session(self, name: str, owner: str) -> str | None:
+        """The real name of the session of this owner, or None; makes nothing."""
+        family = re.compile(re.escape(session_name(name)) + r"(-[0-9]+)?\Z")
+        try:
+            sessions = self._sessions()
+        except TmuxGoneError:
+            return None
+        return next((n for n, s in sessions.items() if s.owner == owner and family.match(n)), None)
+
     def _new_session(self, name: str, owner: str, *, server_too: bool) -> str | None:
         """Make the session, marked from its first instant; None, or why the server refused."""
         target = f"={name}:"
@@ -175,16 +184,25 @@ class Tmux(TmuxServer):
 
         Processes that ignore HUP live on (trap 10): reap them first.
         """
+        session = self._session_of(name, owner)
+        if session is None:
+            return False
+        if name == self._session:
+            self.close()  # the answer must not end with the client that waits for it
+        try:
+            self.command("kill-session", "-t", session.id)
+        except (TmuxGoneError, TmuxLostError):
+            # With its last session the server ends, perhaps before it answers.
+            if self._session_of(name, owner) is not None:
+                raise
+        return True
+
+    def _session_of(self, name: str, owner: str) -> _Session | None:
         try:
             session = self._sessions().get(name)
-            if session is None or not owner or session.owner != owner:
-                return False
-            if name == self._session:
-                self.close()  # the answer must not end with the client that waits for it
-            self.command("kill-session", "-t", session.id)
         except TmuxGoneError:
-            return False
-        return True
+            return None
+        return session if session is not None and owner and session.owner == owner else None
 
     # -- windows and panes -------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ class TmuxUnknownError(TmuxError):
 
 
 class TmuxLostError(TmuxUnknownError):
-    """The connection broke after the command had been written: it ran once or not at all."""
+    """The connection or the server ended after the command was sent: it ran once or not at all."""
 
 
 class TmuxGoneError(TmuxError):
@@ -143,6 +143,7 @@ def one_shot(
 
     Raises:
         TmuxUnknownError: no answer in time, or one that is not understood.
+        TmuxLostError: the server ended instead of answering.
         TmuxGoneError: there is no server.
         MachineError: there is no tmux.
     """
@@ -185,7 +186,9 @@ def _refusal(code: int, message: str) -> str:
         if message.endswith(("(No such file or directory)", "(Connection refused)")):
             raise TmuxGoneError(message)
         raise TmuxUnknownError(message)
-    if code < 0 or not message or message.startswith(("server exited", "lost server")):
+    if message.startswith(("server exited", "lost server")):
+        raise TmuxLostError(f"tmux: {message}")
+    if code < 0 or not message:
         raise TmuxUnknownError(f"tmux ended with {code}: {message or 'no message'}")
     return message
 

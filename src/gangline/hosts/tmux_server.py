@@ -9,6 +9,7 @@ out of step.
 
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -212,9 +213,19 @@ class TmuxServer:
             except BaseException:
                 self._drop()  # its answers would be out of step
                 raise
-        return one_shot(
-            self.socket, commands, timeout_seconds=self.timeout_seconds, config=self._config
-        )
+        return self._one_shot(commands, repeatable=repeatable)
+
+    def _one_shot(self, commands: Commands, *, repeatable: bool) -> Answer:
+        deadline = time.monotonic() + self.timeout_seconds
+        while True:
+            try:
+                return one_shot(
+                    self.socket, commands, timeout_seconds=self.timeout_seconds, config=self._config
+                )
+            except TmuxLostError:
+                # A server on its way out still takes connections, for some milliseconds.
+                if not repeatable or time.monotonic() > deadline:
+                    raise
 
     def _table(self, command: Sequence[str], fields: Sequence[str]) -> list[list[str]]:
         """The rows of a list command, whatever its texts hold: the parting cannot be guessed."""

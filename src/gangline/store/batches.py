@@ -18,9 +18,9 @@ from gangline.core.codec import (
     StateEncoder,
     decode_event,
     decode_state,
-    digest_matches,
     replay,
 )
+from gangline.core.digest import digest_matches
 from gangline.core.events import (
     FORMAT_VERSION,
     AnyEvent,
@@ -28,9 +28,9 @@ from gangline.core.events import (
     BatchStarted,
     IllegalEventError,
 )
-from gangline.core.model import IssueSpec
+from gangline.core.model import IssueSpec, Status, check_area, check_issue_id
 from gangline.durable import make_folders, replace_durably, sync_folder, write_all
-from gangline.errors import StateError
+from gangline.errors import InputError, StateError
 from gangline.store.area import AreaPaths
 from gangline.store.journal import Journal, Lines
 from gangline.store.locks import FileLock
@@ -58,6 +58,23 @@ class Transaction:
         stamped = msgspec.structs.replace(event, seq=self.batch.seq + 1, at=self._at)
         self.batch.fold(stamped)
         self.events.append(stamped)
+
+
+def _check_restorable(batch: Batch, area: str) -> None:
+    """Refuse a state file whose names cannot become paths, or that does not hold together.
+
+    Raises:
+        InputError: naming what is wrong.
+    """
+    check_area(batch.area)
+    if batch.area != area:
+        raise InputError(f"it is the state of area {batch.area!r}")
+    check_issue_id(batch.batch_id, "$.batchId")
+    for key, issue in batch.issues.items():
+        check_issue_id(key, "$.issues")
+        is_open = issue.attempt is not None and issue.attempt.outcome is None
+        if is_open != (issue.status is Status.DISPATCHED):
+            raise InputError(f"issue {key!r} is {issue.status} and its last attempt says otherwise")
 
 
 class Store:
@@ -96,11 +113,17 @@ class Store:
             self._lock.release()
 
     def _load(self, *, repair: bool) -> bool:
+        self._journal.close()
+        self._set_batch(Batch())
         state = self._read_state()
         if not self._journal.exists():
             return self._load_without_journal(state, repair=repair)
         found = self._journal.read()
         self._report_torn(found)
+        if not found.lines:  # the write of its first line was cut short
+            if repair:
+                self._journal.repair(found)
+            return self._load_without_journal(state, repair=repair)
         checkpoint = self._checkpoint(state, found)
         if checkpoint is not None:
             self._set_batch(checkpoint)
@@ -114,6 +137,15 @@ class Store:
             if checkpoint is None or checkpoint.seq != len(found.lines):
                 self.write_state()
         return bool(found.lines)
+
+    def last_events(self, count: int = 200) -> list[AnyEvent]:
+        """The newest events of the journal, oldest first; for people, nothing is decided by it."""
+        try:
+            with open(self.paths.journal, "rb") as file:
+                lines = file.read().split(b"\n")[:-1]
+        except FileNotFoundError:
+            return []
+        return [decode_event(line) for line in lines[-count:]]
 
     def _read_state(self) -> bytes | None:
         try:
@@ -140,7 +172,8 @@ class Store:
         try:
             raw = msgspec.json.decode(state)
             batch = decode_state(state)
-        except msgspec.DecodeError as error:
+            _check_restorable(batch, self.paths.area)
+        except (msgspec.DecodeError, InputError) as error:
             raise StateError(
                 "the state file cannot be used, and there is no journal to rebuild it from",
                 place=self.paths.state,
@@ -199,10 +232,17 @@ class Store:
         while os.path.exists(path := f"{self.paths.state}.rejected-{number}"):
             number += 1
         os.link(self.paths.state, path)
-        self.reports.append(
-            f"the state file had been changed by hand; this version does not take edits: the "
-            f"changed text is kept as {os.path.basename(path)}, the true state is put back"
-        )
+        kept = f"is kept as {os.path.basename(path)}, the true state is put back"
+        if digest_matches(state):
+            self.reports.append(
+                f"the state file is not of this journal (it is of another batch, or tells of events "
+                f"that the journal has lost); it {kept}"
+            )
+        else:
+            self.reports.append(
+                f"the state file had been changed by hand; this version does not take edits: the "
+                f"changed text {kept}"
+            )
 
     # -- writing ---------------------------------------------------------------------------
 
@@ -262,13 +302,22 @@ class Store:
         It is not synced: the journal is the truth, and a file that a power cut left behind or
         empty is rebuilt from it. Readers see the old or the new one, whole.
         """
+        data = self._encoder.encode()
         part = f"{self.paths.state}.part"
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            write_all(fd, self._encoder.encode())
-        finally:
-            os.close(fd)
-        os.replace(part, self.paths.state)
+            fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                write_all(fd, data)
+            finally:
+                os.close(fd)
+            os.replace(part, self.paths.state)
+        except OSError as error:
+            raise StateError(
+                f"the state file could not be written: {error.strerror}",
+                place=self.paths.state,
+                causes=["the journal has everything; the next start puts the file right"],
+                hint="make room or mend the disk, then run the same command again",
+            ) from error
 
     def read_issues(self) -> dict[str, IssueSpec]:
         """The issues as they were read from the source, by key.

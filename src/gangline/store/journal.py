@@ -21,6 +21,8 @@ from gangline.core.events import FORMAT_VERSION, AnyEvent
 from gangline.durable import sync_folder, write_all
 from gangline.errors import StateError
 
+_DISK_BLOCK_BYTES = 512
+
 
 class Lines(NamedTuple):
     """Checked lines of a journal from an offset on.
@@ -57,8 +59,7 @@ def check_lines(data: bytes, *, offset: int, first_seq: int, path: str) -> Lines
                 raise BadLineError(f"it has number {line_seq(line)}")  # noqa: TRY301
         except BadLineError as error:
             rest = b"\n".join([*lines[index:], torn])
-            if b"\0" in line and not _any_whole(lines[index + 1 :]):
-                # The tail of a file that was extended but never filled (a power cut).
+            if _was_never_filled(rest, at) and not _any_whole(lines[index + 1 :]):
                 return Lines(first_seq, lines[:index], rest, heal=False, end=at)
             raise _damage(path, first_seq + index, at, str(error)) from error
         at += len(line) + 1
@@ -78,6 +79,20 @@ def _is_whole(line: bytes) -> bool:
 
 def _any_whole(lines: list[bytes]) -> bool:
     return any(_is_whole(line) for line in lines)
+
+
+def _was_never_filled(rest: bytes, offset: int) -> bool:
+    """Whether blocks of what was being written never reached the disk (a power cut): then NULs run
+    to the end of a disk block or of the file. A single NUL is damage: it may be of a committed line.
+    """
+    line = rest.partition(b"\n")[0]
+    start = line.find(b"\0")
+    if start < 0:
+        return False
+    end = start
+    while end < len(rest) and rest[end] == 0:
+        end += 1
+    return end - start > 1 and (end == len(rest) or (offset + end) % _DISK_BLOCK_BYTES == 0)
 
 
 def _check_format(line: bytes, path: str) -> None:
@@ -114,6 +129,7 @@ class Journal:
         self._fd: int | None = None
         self._end = 0  # offset after the last whole line known
         self._seq = 0  # its sequence number
+        self._unterminated = False  # its newline is missing
 
     @property
     def seq(self) -> int:
@@ -138,10 +154,16 @@ class Journal:
         if size < self._end:
             raise self._replaced()
         data = _pread_all(fd, self._end, size) if size > self._end else b""
+        if self._unterminated:
+            if data[:1] != b"\n":
+                return Lines(self._seq + 1, [], data, heal=True, end=self._end)
+            # Another has put it there.
+            data, self._end, self._unterminated = data[1:], self._end + 1, False
         found = check_lines(data, offset=self._end, first_seq=self._seq + 1, path=self.path)
         self._end, self._seq = found.end, self._seq + len(found.lines)
         if found.heal:
             self._end += len(found.lines[-1])
+            self._unterminated = True
         return found
 
     def repair(self, found: Lines) -> None:
@@ -153,11 +175,13 @@ class Journal:
         if found.heal:
             os.pwrite(fd, b"\n", self._end)
             self._end += 1
+            self._unterminated = False
         os.fsync(fd)
 
     def create(self) -> None:
         """Make the empty file; refuses one that has something in it."""
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self.close()
         self._fd = os.open(self.path, flags, 0o600)
         if os.fstat(self._fd).st_size:
             raise self._replaced()
@@ -209,7 +233,9 @@ class Journal:
         return self._fd
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; what is read next is read from its beginning."""
+        self._end = self._seq = 0
+        self._unterminated = False
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

@@ -232,7 +232,9 @@ def is_expendable(path: str, git_dir: str) -> bool:
         names = changed_files(path, untracked=True, git_dir=git_dir)
     except GanglineError:
         return False
-    return not any(os.path.lexists(os.path.join(path, name)) for name in names)
+    # The file that git was at when it was killed is there, but empty.
+    files = [os.path.join(path, name) for name in names]
+    return not any(os.path.lexists(file) and os.lstat(file).st_size for file in files)
 
 
 def check_branch(path: str, git_dir: str, branch: str) -> None:

@@ -116,7 +116,7 @@ class GitWorktrees:
     def prepare_batch(self, issues: Sequence[str]) -> None:
         """Refuse what would hurt a new batch, before anything is written; changes nothing.
 
-        A fixed number of git processes, and one more for each worktree that is still there.
+        It takes a fixed number of git processes, and one for each worktree that is still there.
 
         Raises:
             InputError: no repository or commit; an unknown base; uncommitted changes or an
@@ -291,8 +291,7 @@ class GitWorktrees:
 
     def _settle(self, path: str, branch: str, base_commit: str) -> None:
         """From whatever a crash left to a whole worktree; under the lock."""
-        common = self._common
-        interrupted = end_orphan(path)
+        common, interrupted = self._common, end_orphan(path)
         standing = standing_of(path, common)
         if standing == "broken" and not interrupted:
             relink(path, branch, self._place.top, common)

@@ -1,0 +1,5 @@
+"""`python -m gangline`."""
+
+from gangline.cli.main import main
+
+main()

@@ -1,0 +1,327 @@
+"""The command line (DESIGN.md section 8): options in, text and exit codes out, nothing decided."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from gangline import __version__
+from gangline.app import commands, running
+from gangline.app.config_template import template
+from gangline.app.planning import Request, config_path, make_plan, policy_of
+from gangline.app.truth import load_store
+from gangline.app.views import status_view
+from gangline.app.wiring import Project
+from gangline.cli.lines import Lines, describe, warn
+from gangline.cli.show import graph_text, list_text, plan_text, summary_text
+from gangline.cli.status import show_status, view_of
+from gangline.core.batch import Batch
+from gangline.core.events import AnyEvent
+from gangline.core.model import Status, check_area
+from gangline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, ConfigError, UsageError
+from gangline.store.area import areas
+from gangline.store.locks import lock_is_held
+
+_STOP_PATIENCE_SECONDS = 120.0
+_STOP_LOOK_SECONDS = 0.05
+
+
+def dispatch(argv: Sequence[str]) -> int:
+    """Run a command line; its exit code."""
+    try:
+        code = cli.main(args=list(argv), prog_name="gangline", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return EXIT_USAGE
+    except click.Abort:
+        return EXIT_INTERRUPTED
+    return code if isinstance(code, int) else EXIT_OK
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="gangline %(version)s")
+def cli() -> None:
+    """Run a batch of issues on coding agents in tmux panes and git worktrees.
+
+    Whatever dies, the next `gangline run` resumes exactly: nothing is lost, nothing runs twice.
+    """
+
+
+_AREA = click.argument("area")
+_ISSUE = click.argument("issue")
+
+
+def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--assignee", help="GitHub: only issues of this login; @me is you."),
+        click.option("--label", "labels", multiple=True, help="GitHub: only with this label."),
+        click.option("--only", help="Only these issues (comma) and what they depend on."),
+        click.option("--max-concurrent", type=click.IntRange(1, 1000), help="Agents at once."),
+        click.option("--agent", help="The agent of issues that name none."),
+        click.option("--from", "source", help="Folder, plan file, or github[:owner/repo]."),
+    ):
+        command = option(command)
+    return command
+
+
+def _request(options: dict[str, Any]) -> Request:
+    only = tuple(part.strip() for part in (options["only"] or "").split(",") if part.strip())
+    return Request(
+        source=options["source"],
+        agent=options["agent"],
+        max_concurrent=options["max_concurrent"],
+        only=only,
+        labels=options["labels"],
+        assignee=options["assignee"],
+    )
+
+
+@cli.command()
+def init() -> int:
+    """Write a commented gangline.toml and check the machine."""
+    from gangline.app.machine import check_machine  # noqa: PLC0415 - only here
+
+    path = config_path(Project().top)
+    if os.path.exists(path):
+        raise ConfigError("there is a gangline.toml already", place=path, hint="edit that one")
+    with open(path, "x", encoding="utf-8") as file:
+        file.write(template())
+    click.echo(f"wrote {path}")
+    for line in check_machine():
+        click.echo(line)
+    click.echo("next: put issues into issues/*.md, then gangline plan work --from issues")
+    return EXIT_OK
+
+
+@cli.command()
+@_AREA
+@_source_options
+def plan(area: str, **options: Any) -> int:
+    """Show waves, critical path and warnings; start nothing."""
+    check_area(area)
+    project = Project()
+    request = _request(options)
+    made = make_plan(project.top, project.config, request)
+    project.workspaces(area).prepare_batch([issue.key for issue in made.issues])
+    click.echo(plan_text(area, made, policy_of(project.config, request)))
+    return EXIT_OK
+
+
+@cli.command()
+@_AREA
+@_source_options
+@click.option("--new", is_flag=True, help="Archive a batch that is over and begin another.")
+@click.option("--detach", is_flag=True, help="Run in a tmux window of its own.")
+def run(area: str, *, new: bool, detach: bool, **options: Any) -> int:
+    """Resume the area's batch, or plan and begin one; be its orchestrator."""
+    request = _request(options)
+    if detach:
+        from gangline.app.detaching import detach_run  # noqa: PLC0415 - only here
+
+        click.echo(detach_run(area, request, new=new))
+        return EXIT_OK
+    session = running.open_session(area, request, new=new)
+    for report in session.store.reports:
+        warn(f"gangline: {report}")
+    if session.beginning is running.Beginning.OVER:
+        return _show_over(session)
+    _say_beginning(session)
+    code = _watch(session)
+    batch = session.store.batch
+    click.echo(summary_text(_view(batch, area)))
+    if code == EXIT_INTERRUPTED:
+        click.echo(_come_back(batch))
+    return code
+
+
+def _say_beginning(session: running.Session) -> None:
+    batch = session.store.batch
+    counts = ", ".join(f"{n} {status}" for status, n in batch.counts().items() if n)
+    if session.beginning is running.Beginning.NEW:
+        click.echo(f"Beginning batch {batch.batch_id} of {batch.area}: {counts}")
+    else:
+        ended = (
+            f"its orchestrator stopped ({batch.stopped_reason})"
+            if batch.orchestrator_pid is None
+            else f"its orchestrator (process {batch.orchestrator_pid}) died"
+        )
+        last = f"last recorded {batch.updated_at}"
+        click.echo(f"Resuming batch {batch.batch_id} of {batch.area}: {ended}, {last}; {counts}")
+    for word in ("paused", "draining"):
+        if getattr(batch, word):
+            click.echo(f"The batch is {word}; dispatch again: gangline resume {batch.area}")
+    if session.plan:
+        for text in session.plan.warnings:
+            warn(f"gangline: {text}")
+
+
+def _watch(session: running.Session) -> int:
+    """Orchestrate with a live view on a terminal, plain lines elsewhere."""
+    if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
+        return running.orchestrate(session, Lines())
+    from gangline.cli.live import LiveView  # noqa: PLC0415 - rich, only on a terminal
+
+    with LiveView(session.store.paths.attempts) as view:
+        return running.orchestrate(session, view)
+
+
+def _show_over(session: running.Session) -> int:
+    view = _view(session.store.batch, session.store.batch.area)
+    click.echo(summary_text(view))
+    area = view["area"]
+    code, path = running.archive(session)
+    click.echo(f"This batch was over: nothing was started. It is archived in {path}")
+    click.echo(f"Begin another: gangline run {area}")
+    return code
+
+
+def _come_back(batch: Batch) -> str:
+    alive = len(batch.by_status[Status.DISPATCHED])
+    words = f"{alive} agents run on." if alive else "No agent is running."
+    return f"{words} Come back with: gangline run {batch.area}"
+
+
+def _view(batch: Batch, area: str) -> dict[str, Any]:
+    from gangline.core.codec import StateEncoder  # noqa: PLC0415 - named beside its use
+
+    batch.changed.update(batch.issues)
+    state = json.loads(StateEncoder(batch).encode())
+    return status_view(state, Project().paths(area), alive=False)
+
+
+@cli.command()
+@click.argument("area", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Stable, for scripts.")
+def status(area: str | None, *, as_json: bool) -> int:
+    """Show a batch: each issue, its attempts, what it waits for."""
+    if area is None:
+        known = areas(Project().workspace)
+        if len(known) != 1:
+            raise UsageError(
+                "no area is named",
+                hint=f"gangline status {known[0]}" if known else "gangline run AREA --from SRC",
+            )
+        area = known[0]
+    return show_status(area, as_json=as_json)
+
+
+@cli.command(name="list")
+@click.option("--json", "as_json", is_flag=True, help="Stable, for scripts.")
+def list_areas(*, as_json: bool) -> int:
+    """Show every area that has a batch."""
+    views = [view_of(area) for area in areas(Project().workspace)]
+    if as_json:
+        keys = ("area", "batchId", "revision", "orchestrator", "counts")
+        click.echo(json.dumps([{key: view[key] for key in keys} for view in views], indent=2))
+    else:
+        click.echo(list_text(views) if views else "no area has a batch")
+    return EXIT_OK
+
+
+@cli.command()
+@_AREA
+@click.option(
+    "--format", "form", type=click.Choice(["text", "mermaid", "dot", "json"]), default="text"
+)
+def graph(area: str, form: str) -> int:
+    """Show the dependencies of a batch."""
+    view = view_of(area)
+    if form == "json":
+        nodes = [{k: i[k] for k in ("id", "title", "status", "dependsOn")} for i in view["issues"]]
+        click.echo(json.dumps({"area": view["area"], "issues": nodes}, indent=2))
+    else:
+        click.echo(graph_text(view, form))
+    return EXIT_OK
+
+
+@cli.command()
+@_AREA
+@_ISSUE
+@click.option("-f", "--follow", is_flag=True, help="Go on as it grows, until the attempt ends.")
+@click.option("--attempt", type=click.IntRange(0), help="Not the newest attempt but this one.")
+def logs(area: str, issue: str, *, follow: bool, attempt: int | None) -> int:
+    """Print what an issue's agent printed."""
+    from gangline.cli.logs import print_log  # noqa: PLC0415 - only here
+
+    return print_log(area, issue, follow=follow, number=attempt)
+
+
+@cli.command()
+@_AREA
+@click.argument("issue", required=False)
+def attach(area: str, issue: str | None) -> int:
+    """Go to the tmux window of an issue, or to the area's session."""
+    from gangline.app.detaching import attach_command  # noqa: PLC0415 - only here
+
+    argv = attach_command(area, issue)
+    os.execvp(argv[0], argv)
+
+
+def _issue_command(name: str, decide: Callable[[Batch, str], list[AnyEvent]]) -> None:
+    @cli.command(name=name, help=decide.__doc__)
+    @_AREA
+    @_ISSUE
+    def command(area: str, issue: str) -> int:
+        return _change(area, lambda batch: decide(batch, issue))
+
+
+def _batch_command(name: str, decide: Callable[[Batch], list[AnyEvent]]) -> None:
+    @cli.command(name=name, help=decide.__doc__)
+    @_AREA
+    def command(area: str) -> int:
+        return _change(area, decide)
+
+
+for _name, _decide in commands.ISSUE_COMMANDS.items():
+    _issue_command(_name, _decide)
+for _name, _decide_batch in commands.BATCH_COMMANDS.items():
+    _batch_command(_name, _decide_batch)
+
+
+def _change(area: str, decide: Callable[[Batch], list[AnyEvent]]) -> int:
+    batch, events, alive = running.change(area, decide)
+    for event in events:
+        words = describe(batch, event)
+        if words:
+            click.echo(words.partition(" ")[2])
+    if not events:
+        click.echo("nothing to change")
+    elif not alive:
+        click.echo(f"no orchestrator is running; it goes on with: gangline run {area}")
+    return EXIT_OK
+
+
+@cli.command()
+@_AREA
+@click.option("--kill", is_flag=True, help="End the agents too; their issues go back to pending.")
+def stop(area: str, *, kill: bool) -> int:
+    """End the orchestrator; agents run on unless --kill."""
+    lock = Project().paths(area).orchestrator_lock
+    load_store(area)
+    if not lock_is_held(lock):
+        if not kill:
+            click.echo("no orchestrator is running")
+            return EXIT_OK
+        running.stop_without_orchestrator(area, Lines())
+        return EXIT_OK
+    running.change(area, lambda batch: commands.stop(batch, kill=kill))
+    deadline = time.monotonic() + _STOP_PATIENCE_SECONDS
+    while lock_is_held(lock):
+        if time.monotonic() > deadline:
+            raise UsageError("the orchestrator has not stopped yet", hint=f"gangline status {area}")
+        time.sleep(_STOP_LOOK_SECONDS)
+    click.echo(_come_back(load_store(area).batch))
+    return EXIT_OK
+
+
+@cli.command()
+@click.option("--keep", is_flag=True, help="Keep the folder, to look around in it.")
+def demo(*, keep: bool) -> int:
+    """Run a real batch in a temporary repository, killed with -9 in the middle and resumed."""
+    from gangline.demo.play import play  # noqa: PLC0415 - only here
+
+    return play(keep=keep)

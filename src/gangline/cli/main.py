@@ -1,0 +1,60 @@
+"""The entry of the program. `status` takes a short way in, because it is asked so often.
+
+Errors go to stderr with their kind, cause and mend; the exit code follows the kind.
+"""
+
+import os
+import sys
+
+from gangline.errors import EXIT_INTERRUPTED, GanglineError
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: list[str]) -> int:
+    """The exit code of a command line."""
+    try:
+        code = _short_way(argv)
+        if code is None:
+            from gangline.cli.commands import dispatch  # noqa: PLC0415 - click takes 30 ms
+
+            code = dispatch(argv)
+        sys.stdout.flush()
+        return code
+    except GanglineError as error:
+        print_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has gone (`gangline status | head`); nobody is left to be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_INTERRUPTED
+
+
+def _short_way(argv: list[str]) -> int | None:
+    """`status AREA [--json]` without loading what only other commands need."""
+    if argv[:1] != ["status"] or len(argv) not in (2, 3) or argv[1].startswith("-"):
+        return None
+    if argv[2:] not in ([], ["--json"]):
+        return None
+    from gangline.cli.status import show_status  # noqa: PLC0415 - only for this command
+
+    return show_status(argv[1], as_json=len(argv) == 3)
+
+
+def print_error(error: GanglineError) -> None:
+    """Kind, place, cause, mend; untrusted text made harmless."""
+    from gangline.core.text import harmless  # noqa: PLC0415 - only for errors
+
+    lines = [f"gangline: {error.kind} error: {error.message}"]
+    if error.place:
+        lines.append(f"  at: {error.place}")
+    lines += [f"  cause: {cause}" for cause in error.causes]
+    if error.hint:
+        lines.append(f"  hint: {error.hint}")
+    for line in lines:
+        print(harmless(line), file=sys.stderr)

@@ -1,0 +1,57 @@
+"""`gangline status`: the truth, with or without an orchestrator, in the time of a prompt.
+
+The state file is the common case and needs no slow import. Where attempts are open and no
+orchestrator lives to record how they stand, their evidence is read and its verdict said as well.
+"""
+
+import json
+from typing import Any
+
+from gangline.app.views import fast_state, status_view
+from gangline.hosts.processes import wall_time
+from gangline.store.area import AreaPaths
+from gangline.store.locks import lock_is_held
+from gangline.workspaces.repository import locate, workspace_folder
+
+
+def show_status(area: str, *, as_json: bool) -> int:
+    """Print the status of one area."""
+    print(status_output(area, as_json=as_json))
+    return 0
+
+
+def status_output(area: str, *, as_json: bool) -> str:
+    """The text of `gangline status AREA`."""
+    from gangline.cli.show import status_text  # noqa: PLC0415 - not for --json
+
+    view = view_of(area)
+    if as_json:
+        return json.dumps(view, ensure_ascii=False, indent=2)
+    return status_text(view, now=wall_time())
+
+
+def view_of(area: str) -> dict[str, Any]:
+    """The view of an area (app/views.py).
+
+    Raises:
+        UsageError: there is no such batch.
+        StateError: the state cannot be read.
+    """
+    paths = AreaPaths(workspace_folder(locate(".")), area)
+    state = fast_state(paths) if _plain(area) else None
+    if state is None:
+        from gangline.app.truth import folded_state  # noqa: PLC0415 - msgspec takes 20 ms
+
+        state = folded_state(area)
+    alive = lock_is_held(paths.orchestrator_lock)
+    view = status_view(state, paths, alive=alive)
+    if not alive and view["counts"]["dispatched"]:
+        from gangline.app.truth import add_evidence  # noqa: PLC0415 - same
+
+        add_evidence(view, area)
+    return view
+
+
+def _plain(area: str) -> bool:
+    """Whether the name is surely no path; the slow way checks it properly and explains."""
+    return area.replace("-", "").replace("_", "").isalnum()
