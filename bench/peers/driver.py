@@ -23,7 +23,16 @@ VENV = ROOT / ".bench" / "venv"
 # In the environment of every process of a run: how what is left of it is found and ended.
 MARK = "GANGLINE_BENCH_RUN"
 # What the shell or make that started the benchmark would otherwise tell the runner.
-FOREIGN = ("TMUX", "TMUX_PANE", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "PYTHONPATH", "VIRTUAL_ENV")
+FOREIGN = (
+    "TMUX",
+    "TMUX_PANE",
+    "MAKEFLAGS",
+    "MFLAGS",
+    "MAKELEVEL",
+    "PYTHONPATH",
+    "PYTHONDONTWRITEBYTECODE",  # it would have every start compile the program anew
+    "VIRTUAL_ENV",
+)
 
 
 class Driver:
@@ -169,6 +178,7 @@ class CommandDriver(Driver):
             workloads.write_instant_job(batch)
             self.prepare(batch, 8)
             self.mark_done(batch, list(batch.after)[:done])
+            os.sync()  # or the first fsync of the resume would pay for writing all of it
             began = time.time_ns()  # the jobs' clock
             process = self._start(batch, 8)
             while not batch.log.stat().st_size and process.poll() is None:

@@ -26,6 +26,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         program: Absolute path of the program, or one relative to `cwd`.
         stdin: "prompt" or "none".
         agent: Its name, for the record.
+        reads_prompt: Whether prompt.md matters to it; otherwise it is there for people only.
         environment: The agent's whole environment.
         setup: A command to run in a new worktree first, or None; `setup_done` marks it as done.
         log_bytes: Cap of output.log.
@@ -43,6 +44,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     agent: str
     environment: dict[str, str]
     log_bytes: int
+    reads_prompt: bool = True
     git_dir: str | None = None
     branch: str | None = None
     setup: tuple[str, ...] | None = None

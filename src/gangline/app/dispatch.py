@@ -132,6 +132,7 @@ class Dispatcher:
         self._read_issues = read_issues
         self._attempts_folder = attempts_folder
         self._issues: Mapping[str, IssueSpec] | None = None
+        self._environments: dict[str, dict[str, str]] = {}
         self._programs: dict[tuple[str, ...], str] = {}
 
     def workspace(self, batch: Batch, key: str) -> Workspace | GanglineError | None:
@@ -207,7 +208,7 @@ class Dispatcher:
             "GANGLINE_RETRY": str(retry),
             MARK_VARIABLE: mark,
         }
-        environment = build_environment(agent, os.environ, names)
+        environment = self._environment(agent) | names
         setup, setup_done = self._setup(workspace)
         return Launch(
             attempt_id=attempt_id,
@@ -222,6 +223,7 @@ class Dispatcher:
             prompt=prompt,
             stdin=stdin,
             agent=agent.name,
+            reads_prompt=agent.prompt != "none",
             environment=environment,
             setup=setup,
             setup_program=_setup_program(setup, environment) if setup else None,
@@ -230,6 +232,12 @@ class Dispatcher:
             keep_failed=self._config.batch.keep_failed_panes,
             keep_completed=self._config.batch.keep_completed_panes,
         )
+
+    def _environment(self, agent: Agent) -> dict[str, str]:
+        """What the agent inherits; the same for every attempt of a run."""
+        if agent.name not in self._environments:
+            self._environments[agent.name] = build_environment(agent, os.environ, {})
+        return self._environments[agent.name]
 
     def _program(self, agent: Agent) -> str:
         if agent.start not in self._programs:
@@ -280,6 +288,10 @@ def check_agents(config: Config, batch_agent: str | None, issues: Sequence[Issue
         agent = (
             command_agent(spec.run)
             if spec.run
-            else find_agent(str(wanted), config.agents, spec.place)
+            else find_agent(
+                str(wanted), config.agents, spec.place if spec.agent else "--agent"
+            )
         )
         require_program(agent, None)
+        if config.workspace.setup:
+            _setup_program(config.workspace.setup, build_environment(agent, os.environ, {}))

@@ -5,6 +5,7 @@ again by accident: a batch that is over is shown once more and archived, and onl
 begins another (DESIGN.md section 3, "The end of a batch").
 """
 
+import gc
 import os
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -76,6 +77,7 @@ def open_session(area: str, request: Request, *, new: bool = False) -> Session:
     check_area(area)
     require_tmux()
     project = Project()
+    project.tmux()  # a socket that can be none is refused here
     store = project.store(area)
     planned = None if store.exists() else _plan(project, area, request)
     lock = take_orchestrator_lock(project, area)
@@ -212,6 +214,8 @@ def orchestrate(session: Session, observer: Observer, *, stopping: bool = False)
     started = OrchestratorStarted(
         pid=os.getpid(), pane=os.environ.get("TMUX_PANE"), boot_id=clock.now().boot_id
     )
+    gc.freeze()
+    gc.enable()  # cli.main turned it off for the start
     if told_away:
         observer.happened(store.batch, told_away, away=True)
     try:
@@ -282,7 +286,7 @@ def change(
     check_area(area)
     project = Project()
     store = project.store(area)
-    if not store.load(repair=True):
+    if not store.exists() or not store.load(repair=True):
         raise no_batch(project, area)
     with store.transaction(wall_time()) as moment:
         for event in decide(moment.batch):

@@ -4,7 +4,7 @@ import os
 
 from gangline.app.config import Config, load_config
 from gangline.app.dispatch import Dispatcher, NoPreparation, Preparer, Workspaces
-from gangline.errors import InputError
+from gangline.errors import ConfigError, InputError
 from gangline.hosts.attempts import AttemptFolders
 from gangline.hosts.local import LocalHost
 from gangline.hosts.tmux import Tmux
@@ -20,7 +20,7 @@ class Project:
     """A repository or folder with its gangline.toml, found from the current folder."""
 
     def __init__(self, folder: str | None = None) -> None:
-        self.place: Place = locate(folder or os.getcwd())
+        self.place: Place = locate(folder or ".")
         self.top = self.place.top
         self.config: Config = load_config(self.top)
         self.workspace = workspace_folder(self.place)
@@ -48,8 +48,20 @@ class Project:
         return GitWorktrees(self.place, area, settings.base, settings.branch)
 
     def tmux(self) -> Tmux:
-        """The chosen tmux server."""
-        return Tmux(choose_socket(self.config.tmux.socket, os.environ))
+        """The chosen tmux server.
+
+        Raises:
+            ConfigError: the setting can be no socket.
+        """
+        setting = self.config.tmux.socket
+        socket = choose_socket(setting, os.environ)
+        if setting and socket.kind == "path" and not os.path.isdir(os.path.dirname(setting)):
+            raise ConfigError(
+                f"the tmux socket {setting!r} is in no folder that is there",
+                place="gangline.toml: tmux.socket",
+                hint="make the folder, or name a socket as for `tmux -L`",
+            )
+        return Tmux(socket)
 
     def owner(self, area: str) -> str:
         """What marks a tmux session as this repository's and area's."""

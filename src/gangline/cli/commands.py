@@ -1,5 +1,6 @@
 """The command line (DESIGN.md section 8): options in, text and exit codes out, nothing decided."""
 
+import io
 import json
 import os
 import sys
@@ -16,12 +17,13 @@ from gangline.app.planning import Request, config_path, make_plan, policy_of
 from gangline.app.truth import load_store
 from gangline.app.views import status_view
 from gangline.app.wiring import Project
-from gangline.cli.lines import Lines, describe, warn
+from gangline.cli.lines import Lines, describe, say, warn
 from gangline.cli.show import graph_text, list_text, plan_text, summary_text
 from gangline.cli.status import show_status, view_of
 from gangline.core.batch import Batch
 from gangline.core.events import AnyEvent
 from gangline.core.model import Status, check_area
+from gangline.core.text import harmless_json
 from gangline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, ConfigError, UsageError
 from gangline.store.area import areas
 from gangline.store.locks import lock_is_held
@@ -35,7 +37,9 @@ def dispatch(argv: Sequence[str]) -> int:
     try:
         code = cli.main(args=list(argv), prog_name="gangline", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        words = io.StringIO()  # click repeats what was typed as it is
+        error.show(words)
+        warn(words.getvalue().rstrip("\n"))
         return EXIT_USAGE
     except click.Abort:
         return EXIT_INTERRUPTED
@@ -68,8 +72,19 @@ def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _say_json(value: Any) -> None:
+    say(harmless_json(json.dumps(value, ensure_ascii=False, indent=2)))
+
+
 def _request(options: dict[str, Any]) -> Request:
+    for option, key in (("--from", "source"), ("--agent", "agent")):
+        if options[key] == "":  # a script's variable that is not set
+            raise UsageError(f"{option} is empty", place=option, hint="leave it out, or name one")
     only = tuple(part.strip() for part in (options["only"] or "").split(",") if part.strip())
+    if options["only"] is not None and not only:
+        raise UsageError(
+            "--only names no issue", place="--only", hint="leave it out to take every issue"
+        )
     return Request(
         source=options["source"],
         agent=options["agent"],
@@ -86,14 +101,19 @@ def init() -> int:
     from gangline.app.machine import check_machine  # noqa: PLC0415 - only here
 
     path = config_path(Project().top)
-    if os.path.exists(path):
-        raise ConfigError("there is a gangline.toml already", place=path, hint="edit that one")
-    with open(path, "x", encoding="utf-8") as file:
-        file.write(template())
-    click.echo(f"wrote {path}")
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(template())
+    except FileExistsError as error:
+        raise ConfigError(
+            "there is a gangline.toml already", place=path, hint="edit that one"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"it cannot be written: {error.strerror}", place=path) from error
+    say(f"wrote {path}")
     for line in check_machine():
-        click.echo(line)
-    click.echo("next: put issues into issues/*.md, then gangline plan work --from issues")
+        say(line)
+    say("next: put issues into issues/*.md, then gangline plan work --from issues")
     return EXIT_OK
 
 
@@ -107,7 +127,7 @@ def plan(area: str, **options: Any) -> int:
     request = _request(options)
     made = make_plan(project.top, project.config, request)
     project.workspaces(area).prepare_batch([issue.key for issue in made.issues])
-    click.echo(plan_text(area, made, policy_of(project.config, request)))
+    say(plan_text(area, made, policy_of(project.config, request)))
     return EXIT_OK
 
 
@@ -122,7 +142,7 @@ def run(area: str, *, new: bool, detach: bool, **options: Any) -> int:
     if detach:
         from gangline.app.detaching import detach_run  # noqa: PLC0415 - only here
 
-        click.echo(detach_run(area, request, new=new))
+        say(detach_run(area, request, new=new))
         return EXIT_OK
     session = running.open_session(area, request, new=new)
     for report in session.store.reports:
@@ -132,9 +152,9 @@ def run(area: str, *, new: bool, detach: bool, **options: Any) -> int:
     _say_beginning(session)
     code = _watch(session)
     batch = session.store.batch
-    click.echo(summary_text(_view(batch, area)))
+    say(summary_text(_view(batch, area)))
     if code == EXIT_INTERRUPTED:
-        click.echo(_come_back(batch))
+        say(_come_back(batch))
     return code
 
 
@@ -142,7 +162,7 @@ def _say_beginning(session: running.Session) -> None:
     batch = session.store.batch
     counts = ", ".join(f"{n} {status}" for status, n in batch.counts().items() if n)
     if session.beginning is running.Beginning.NEW:
-        click.echo(f"Beginning batch {batch.batch_id} of {batch.area}: {counts}")
+        say(f"Beginning batch {batch.batch_id} of {batch.area}: {counts}")
     else:
         ended = (
             f"its orchestrator stopped ({batch.stopped_reason})"
@@ -150,10 +170,10 @@ def _say_beginning(session: running.Session) -> None:
             else f"its orchestrator (process {batch.orchestrator_pid}) died"
         )
         last = f"last recorded {batch.updated_at}"
-        click.echo(f"Resuming batch {batch.batch_id} of {batch.area}: {ended}, {last}; {counts}")
+        say(f"Resuming batch {batch.batch_id} of {batch.area}: {ended}, {last}; {counts}")
     for word in ("paused", "draining"):
         if getattr(batch, word):
-            click.echo(f"The batch is {word}; dispatch again: gangline resume {batch.area}")
+            say(f"The batch is {word}; dispatch again: gangline resume {batch.area}")
     if session.plan:
         for text in session.plan.warnings:
             warn(f"gangline: {text}")
@@ -171,11 +191,11 @@ def _watch(session: running.Session) -> int:
 
 def _show_over(session: running.Session) -> int:
     view = _view(session.store.batch, session.store.batch.area)
-    click.echo(summary_text(view))
+    say(summary_text(view))
     area = view["area"]
     code, path = running.archive(session)
-    click.echo(f"This batch was over: nothing was started. It is archived in {path}")
-    click.echo(f"Begin another: gangline run {area}")
+    say(f"This batch was over: nothing was started. It is archived in {path}")
+    say(f"Begin another: gangline run {area}")
     return code
 
 
@@ -216,9 +236,9 @@ def list_areas(*, as_json: bool) -> int:
     views = [view_of(area) for area in areas(Project().workspace)]
     if as_json:
         keys = ("area", "batchId", "revision", "orchestrator", "counts")
-        click.echo(json.dumps([{key: view[key] for key in keys} for view in views], indent=2))
+        _say_json([{key: view[key] for key in keys} for view in views])
     else:
-        click.echo(list_text(views) if views else "no area has a batch")
+        say(list_text(views) if views else "no area has a batch")
     return EXIT_OK
 
 
@@ -232,9 +252,9 @@ def graph(area: str, form: str) -> int:
     view = view_of(area)
     if form == "json":
         nodes = [{k: i[k] for k in ("id", "title", "status", "dependsOn")} for i in view["issues"]]
-        click.echo(json.dumps({"area": view["area"], "issues": nodes}, indent=2))
+        _say_json({"area": view["area"], "issues": nodes})
     else:
-        click.echo(graph_text(view, form))
+        say(graph_text(view, form))
     return EXIT_OK
 
 
@@ -287,11 +307,11 @@ def _change(area: str, decide: Callable[[Batch], list[AnyEvent]]) -> int:
     for event in events:
         words = describe(batch, event)
         if words:
-            click.echo(words.partition(" ")[2])
+            say(words.partition(" ")[2])
     if not events:
-        click.echo("nothing to change")
+        say("nothing to change")
     elif not alive:
-        click.echo(f"no orchestrator is running; it goes on with: gangline run {area}")
+        say(f"no orchestrator is running; it goes on with: gangline run {area}")
     return EXIT_OK
 
 
@@ -304,7 +324,7 @@ def stop(area: str, *, kill: bool) -> int:
     load_store(area)
     if not lock_is_held(lock):
         if not kill:
-            click.echo("no orchestrator is running")
+            say("no orchestrator is running")
             return EXIT_OK
         running.stop_without_orchestrator(area, Lines())
         return EXIT_OK
@@ -314,7 +334,7 @@ def stop(area: str, *, kill: bool) -> int:
         if time.monotonic() > deadline:
             raise UsageError("the orchestrator has not stopped yet", hint=f"gangline status {area}")
         time.sleep(_STOP_LOOK_SECONDS)
-    click.echo(_come_back(load_store(area).batch))
+    say(_come_back(load_store(area).batch))
     return EXIT_OK
 
 

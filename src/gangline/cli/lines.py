@@ -35,7 +35,7 @@ from gangline.core.events import (
     Wished,
 )
 from gangline.core.model import Status
-from gangline.core.text import one_line
+from gangline.core.text import harmless, one_line
 
 _KILLS = {
     KillReason.WISH: "on request",
@@ -68,7 +68,7 @@ class Lines:
 
     def say(self, text: str) -> None:
         """One line, at once."""
-        print(text, flush=True)
+        say(text)
 
 
 def describe(batch: Batch, event: AnyEvent) -> str | None:
@@ -156,6 +156,11 @@ def _next(to: Status) -> str:
     return "; it is dispatched again" if to is Status.PENDING else f"; now {to.value}"
 
 
+def say(text: str) -> None:
+    """Lines on stdout; whatever is in them, the terminal only shows it."""
+    print(harmless(text, keep="\n"), flush=True)
+
+
 def warn(text: str) -> None:
-    """A line on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """Lines on stderr, as harmless."""
+    print(harmless(text, keep="\n"), file=sys.stderr, flush=True)

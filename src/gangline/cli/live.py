@@ -19,7 +19,7 @@ from gangline.cli.table import duration, seconds_between
 from gangline.core.batch import Batch
 from gangline.core.events import AnyEvent
 from gangline.core.model import TERMINAL, Status
-from gangline.core.text import one_line
+from gangline.core.text import harmless, one_line
 from gangline.hosts.processes import wall_time
 
 _TAIL_BYTES = 2048
@@ -46,7 +46,7 @@ class LiveView(Lines):
 
     def say(self, text: str) -> None:
         """A line above the table."""
-        self._console.print(Text(text), soft_wrap=True)
+        self._console.print(Text(harmless(text)), soft_wrap=True)
 
     def happened(self, batch: Batch, events: Sequence[AnyEvent], *, away: bool = False) -> None:
         """Lines, and the table at once."""

@@ -1,12 +1,14 @@
 """Text for people: status, plan, summary, graph. Everything untrusted is made harmless here."""
 
-from typing import Any
-
 from gangline.cli.table import duration, seconds_between, table, terminal_width
 from gangline.core.text import one_line
 
+TYPE_CHECKING = False  # importing `typing` costs 3 ms
+if TYPE_CHECKING:
+    from typing import Any
 
-def status_text(view: dict[str, Any], *, now: str) -> str:
+
+def status_text(view: "dict[str, Any]", *, now: str) -> str:
     """`gangline status AREA`."""
     width = terminal_width()
     rows = [_status_row(issue, now) for issue in view["issues"]]
@@ -15,7 +17,7 @@ def status_text(view: dict[str, Any], *, now: str) -> str:
     return "\n".join(parts)
 
 
-def _headline(view: dict[str, Any]) -> str:
+def _headline(view: "dict[str, Any]") -> str:
     counts = ", ".join(f"{n} {status}" for status, n in view["counts"].items() if n)
     alive = view["orchestrator"]["alive"]
     if alive:
@@ -29,7 +31,7 @@ def _headline(view: dict[str, Any]) -> str:
     return f"{view['area']}  {counts}  ({'; '.join([who, *marks])})"
 
 
-def _status_row(issue: dict[str, Any], now: str) -> list[str]:
+def _status_row(issue: "dict[str, Any]", now: str) -> list[str]:
     attempts = issue["attempts"]
     last = attempts[-1] if attempts else None
     running = issue["status"] == "dispatched"
@@ -57,7 +59,7 @@ def _status_row(issue: dict[str, Any], now: str) -> list[str]:
     ]
 
 
-def summary_text(view: dict[str, Any]) -> str:
+def summary_text(view: "dict[str, Any]") -> str:
     """What the end of a batch shows: each issue, and what a person should do next."""
     width = terminal_width()
     rows = []
@@ -87,7 +89,7 @@ def summary_text(view: dict[str, Any]) -> str:
     return "\n".join([*parts, *(["", "Next:", *advice] if advice else [])])
 
 
-def _advice(view: dict[str, Any]) -> list[str]:
+def _advice(view: "dict[str, Any]") -> list[str]:
     """The commands that get on from here."""
     area = view["area"]
     lines = []
@@ -111,7 +113,7 @@ def _advice(view: dict[str, Any]) -> list[str]:
     return lines
 
 
-def plan_text(area: str, plan: Any, policy: Any) -> str:
+def plan_text(area: str, plan: "Any", policy: "Any") -> str:
     """`gangline plan AREA`."""
     width = terminal_width()
     titles = {issue.key: issue for issue in plan.issues}
@@ -134,7 +136,7 @@ def plan_text(area: str, plan: Any, policy: Any) -> str:
     return "\n".join(lines)
 
 
-def list_text(views: list[dict[str, Any]]) -> str:
+def list_text(views: "list[dict[str, Any]]") -> str:
     """`gangline list`."""
     rows = []
     for view in views:
@@ -146,7 +148,7 @@ def list_text(views: list[dict[str, Any]]) -> str:
     )
 
 
-def graph_text(view: dict[str, Any], form: str) -> str:
+def graph_text(view: "dict[str, Any]", form: str) -> str:
     """`gangline graph`: text, mermaid or dot."""
     issues = {str(issue["id"]): issue for issue in view["issues"]}
     if form == "mermaid":
@@ -169,7 +171,7 @@ def graph_text(view: dict[str, Any], form: str) -> str:
     return table(("issue", "status", "after", "title"), rows, flexible=3, width=terminal_width())
 
 
-def _mermaid(key: str, issue: dict[str, Any]) -> str:
+def _mermaid(key: str, issue: "dict[str, Any]") -> str:
     title = one_line(issue["title"], 60)
     for mark, entity in (("&", "#amp;"), ('"', "#quot;"), ("<", "#lt;"), (">", "#gt;")):
         title = title.replace(mark, entity)

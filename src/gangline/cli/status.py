@@ -5,13 +5,17 @@ orchestrator lives to record how they stand, their evidence is read and its verd
 """
 
 import json
-from typing import Any
 
 from gangline.app.views import fast_state, status_view
+from gangline.core.text import harmless_json
 from gangline.hosts.processes import wall_time
 from gangline.store.area import AreaPaths
 from gangline.store.locks import lock_is_held
 from gangline.workspaces.repository import locate, workspace_folder
+
+TYPE_CHECKING = False  # importing `typing` costs 3 ms
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def show_status(area: str, *, as_json: bool) -> int:
@@ -26,11 +30,11 @@ def status_output(area: str, *, as_json: bool) -> str:
 
     view = view_of(area)
     if as_json:
-        return json.dumps(view, ensure_ascii=False, indent=2)
+        return harmless_json(json.dumps(view, ensure_ascii=False, indent=2))
     return status_text(view, now=wall_time())
 
 
-def view_of(area: str) -> dict[str, Any]:
+def view_of(area: str) -> "dict[str, Any]":
     """The view of an area (app/views.py).
 
     Raises:

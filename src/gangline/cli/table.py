@@ -5,7 +5,6 @@ Widths are counted in terminal cells, so that Chinese, Japanese and Korean title
 
 import os
 import sys
-import unicodedata
 from collections.abc import Sequence
 
 from gangline.core.text import one_line
@@ -17,6 +16,8 @@ def cells(text: str) -> int:
     """How many terminal cells a harmless text takes."""
     if text.isascii():
         return len(text)
+    import unicodedata  # noqa: PLC0415 - 2 ms that most tables do not need
+
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
     marks = sum(unicodedata.combining(c) != 0 for c in text)
     return len(text) + wide - marks
@@ -29,6 +30,15 @@ def cut(text: str, width: int) -> str:
     while text and cells(text) > width - 1:
         text = text[:-1]
     return text + "…"
+
+
+def _pad(text: str, width: int) -> str:
+    """The text in exactly `width` cells."""
+    used = cells(text)
+    if used > width:
+        text = cut(text, width)
+        used = cells(text)
+    return text + " " * (width - used)
 
 
 def terminal_width() -> int:
@@ -60,11 +70,7 @@ def table(
         sizes[place] = max(min(8, sizes[place]), sizes[place] - max(0, over))
     lines = []
     for row in grid:
-        parts = [
-            cut(cell, size) + " " * (size - cells(cut(cell, size)))
-            for cell, size in zip(row, sizes, strict=True)
-        ]
-        line = _GAP.join(parts).rstrip()
+        line = _GAP.join([_pad(row[c], sizes[c]) for c in range(len(sizes))]).rstrip()
         lines.append(cut(line, width) if width else line)
     return "\n".join(lines)
 
@@ -81,12 +87,6 @@ def duration(seconds: float) -> str:
 
 def seconds_between(start: str, end: str) -> float:
     """Seconds between two times as the journal writes them."""
-    return _seconds(end) - _seconds(start)
+    from datetime import datetime  # noqa: PLC0415 - `status` of a quiet batch needs no times
 
-
-def _seconds(iso: str) -> float:
-    import calendar  # noqa: PLC0415 - `status` of a quiet batch needs no times
-    import time  # noqa: PLC0415 - same
-
-    whole, _, fraction = iso.removesuffix("Z").partition(".")
-    return calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float(f"0.{fraction or 0}")
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()

@@ -149,9 +149,8 @@ class Batch:
         self.unblockable: dict[str, None] = {}
         self.misplaced: dict[str, None] = {}
         self.changed: set[str] = set(self.issues)  # since the state file was last encoded
-        order = {key: place for place, key in enumerate(self.issues)}
-        height = heights({key: issue.depends_on for key, issue in self.issues.items()})
-        self._rank = {key: (-height[key], order[key]) for key in self.issues}
+        self._height = heights(self._open_graph())
+        self._order = {key: place for place, key in enumerate(self.issues)}
         self._ready: list[tuple[tuple[int, int], str]] = []
         for key, issue in self.issues.items():
             self.by_status[issue.status][key] = None
@@ -170,7 +169,16 @@ class Batch:
             else:
                 index.pop(key, None)
         if issue.status is Status.PENDING and not waiting:
-            heapq.heappush(self._ready, (self._rank[key], key))
+            rank = (-self._height.get(key, 1), self._order[key])
+            heapq.heappush(self._ready, (rank, key))
+
+    def _open_graph(self) -> dict[str, list[str]]:
+        """The dependency graph of what is not done; heights above done work tell nothing."""
+        return {
+            key: [d for d in issue.depends_on if self.issues[d].status not in TERMINAL]
+            for key, issue in self.issues.items()
+            if issue.status not in TERMINAL
+        }
 
     # -- reading ---------------------------------------------------------------------------
 

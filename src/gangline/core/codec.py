@@ -5,50 +5,39 @@ before its own key. The state file is the fold, with the specification's keys fi
 a digest of all before it, so an edited file is known from a lagging one without comparing.
 """
 
-from typing import Any, Literal
-from zlib import crc32
+from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
 from gangline.core.batch import Attempt, Batch, IssueState
-from gangline.core.digest import with_digest
+from gangline.core.digest import BadLineError, check_line, line_seq, with_crc, with_digest
 from gangline.core.events import AnyEvent, BatchRestored, BatchStarted, Policy, Wish
 from gangline.core.model import IssueId, Status
 
-_CRC_KEY = b',"crc":"'
-_CRC_TAIL = len(_CRC_KEY) + 8 + len(b'"}')
+__all__ = [
+    "BadLineError",
+    "StateEncoder",
+    "StateFile",
+    "check_line",
+    "decode_event",
+    "decode_state",
+    "details_of",
+    "encode_event",
+    "format_of",
+    "line_seq",
+    "replay",
+]
 
 _encoder = msgspec.json.Encoder()
 _event_decoder = msgspec.json.Decoder(AnyEvent)
-
-
-class BadLineError(ValueError):
-    """A journal line that is not what was written; the message says what is wrong with it."""
 
 
 def encode_event(event: AnyEvent) -> bytes:
     """One journal line, newline included, of an event that has its number and time."""
     body = _encoder.encode(msgspec.structs.replace(event, seq=0, at=""))
     line = b'{"seq":%d,"at":"%s",%s' % (event.seq, event.at.encode("ascii"), body[1:-1])
-    return b'%s,"crc":"%08x"}\n' % (line, crc32(line))
-
-
-def check_line(line: bytes) -> None:
-    """Verify the CRC of a line without its newline.
-
-    Raises:
-        BadLineError: it is torn, damaged or not a journal line.
-    """
-    head, tail = line[:-_CRC_TAIL], line[-_CRC_TAIL:]
-    if not (line.startswith(b'{"seq":') and tail.startswith(_CRC_KEY) and tail.endswith(b'"}')):
-        raise BadLineError("it is not a whole journal line")
-    if tail[len(_CRC_KEY) : -2] != b"%08x" % crc32(head):
-        raise BadLineError("its checksum does not match")
-
-
-def line_seq(line: bytes) -> int:
-    """The sequence number of a checked line."""
-    return int(line[len(b'{"seq":') : line.index(b",")])
+    return with_crc(line)
 
 
 def decode_event(line: bytes) -> AnyEvent:
@@ -59,7 +48,7 @@ def decode_event(line: bytes) -> AnyEvent:
     """
     try:
         event: AnyEvent = _event_decoder.decode(line)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadLineError(f"it holds no event this version knows: {error}") from error
     return event
 
@@ -68,7 +57,7 @@ def format_of(line: bytes) -> int | None:
     """The format version that the first line of a journal carries, even of an unknown format."""
     try:
         first = msgspec.json.decode(line)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     found = first.get("format") if isinstance(first, dict) else None
     return found if isinstance(found, int) else None
@@ -125,6 +114,8 @@ class StateFile(msgspec.Struct, kw_only=True, rename="camel"):
     digest: str = ""
 
 
+_state_decoder = msgspec.json.Decoder(StateFile)
+_raw_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _KNOWN_KEYS = frozenset(field.encode_name for field in msgspec.structs.fields(StateFile))
 _OF_ISSUES = frozenset({"format", "issues", "dag", "status", "dispatched", "detail", "digest"})
 _BATCH_FIELDS = tuple(
@@ -134,19 +125,28 @@ _DETAIL_FIELDS = tuple(field.name for field in msgspec.structs.fields(Detail))
 
 
 class StateEncoder:
-    """Encodes a batch again and again; only what changed is encoded anew."""
+    """Encodes a batch again and again; only what changed is encoded anew.
 
-    def __init__(self, batch: Batch) -> None:
+    Args:
+        batch: What to encode.
+        details: From `details_of` the file that the batch was decoded from: then even the first
+            encoding is of what changed.
+    """
+
+    def __init__(self, batch: Batch, details: Mapping[str, bytes] | None = None) -> None:
         self._batch = batch
-        self._detail: dict[str, bytes] = {}
+        self._detail = dict(details or {})  # by key: `"key":{…}` as it stands in the file
+        if details:
+            batch.changed.clear()
         self._static: tuple[object, bytes] = (None, b"")
 
     def encode(self) -> bytes:
         """The whole state file, one line an issue in `detail`, newline at the end."""
         batch = self._batch
         if self._static[0] is not batch.issues:
-            self._detail = dict.fromkeys(batch.issues, b"")  # in the order of the source
-            batch.changed.update(batch.issues)
+            batch.changed.update(batch.issues.keys() - self._detail.keys())
+            # In the order of the source, so that the same batch is always the same bytes.
+            self._detail = {key: self._detail.get(key, b"") for key in batch.issues}
         for key in batch.changed:
             self._detail[key] = b"%s:%s" % (_encoder.encode(key), _detail_of(batch.issues[key]))
         batch.changed.clear()
@@ -219,34 +219,52 @@ def decode_state(data: bytes) -> Batch:
     Raises:
         msgspec.DecodeError: no JSON, or not the shape of a state file; names the path.
     """
-    raw = msgspec.json.decode(data)
-    return batch_of(raw)
+    try:
+        batch = _batch_of(_state_decoder.decode(data))
+        raw = _raw_decoder.decode(data)
+        batch.extra = {k: msgspec.json.decode(raw[k]) for k in raw if k not in _KNOWN_KEYS}
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(f"it is not UTF-8: {error}") from error
+    return batch
 
 
-def batch_of(raw: Any) -> Batch:
-    """The batch of a decoded state file (see `decode_state`)."""
-    state = msgspec.convert(raw, StateFile)
+def details_of(data: bytes) -> dict[str, bytes]:
+    """The encoded details of a state file whose digest matches, for StateEncoder."""
+    found = _raw_decoder.decode(_raw_decoder.decode(data)["detail"])
+    return {key: b"%s:%s" % (_encoder.encode(key), bytes(raw)) for key, raw in found.items()}
+
+
+def _batch_of(state: StateFile) -> Batch:
     batch = Batch()
     for name in _BATCH_FIELDS:
         setattr(batch, name, getattr(state, name))
-    batch.extra = {key: raw[key] for key in raw if key not in _KNOWN_KEYS}
     for issue_id in state.issues:
         key = str(issue_id)
-        detail = state.detail.get(key, Detail())
+        detail = state.detail.get(key) or Detail()
         batch.issues[key] = IssueState(
             id=issue_id,
             depends_on=state.dag.get(key, ()),
             status=state.status.get(key, Status.PENDING),
-            **{name: getattr(detail, name) for name in _DETAIL_FIELDS},
+            title=detail.title,
+            agent=detail.agent,
+            spent=detail.spent,
+            voids=detail.voids,
+            held=detail.held,
+            wish=detail.wish,
+            wish_reason=detail.wish_reason,
+            reason=detail.reason,
+            because=detail.because,
+            attempts=detail.attempts,
         )
     try:
         batch.reindex()
     except (KeyError, ValueError) as error:
         message = f"its graph cannot be used: {error} - at `$.dag`"
         raise msgspec.ValidationError(message) from error
+    dispatched = batch.by_status[Status.DISPATCHED]
     for key in state.dispatched:  # oldest dispatch first, as in the file
-        if batch.by_status[Status.DISPATCHED].pop(key, key) is None:
-            batch.by_status[Status.DISPATCHED][key] = None
+        if key in dispatched:
+            dispatched[key] = dispatched.pop(key)
     return batch
 
 
@@ -257,7 +275,7 @@ def replay(batch: Batch, event: AnyEvent) -> Batch:
         The batch to go on with: `batch` itself unless the event brought a whole one.
     """
     if isinstance(event, BatchRestored):
-        batch = batch_of(event.state)
+        batch = decode_state(_encoder.encode(event.state))
         batch.seq, batch.updated_at = event.seq, event.at or batch.updated_at
         return batch
     if isinstance(event, BatchStarted) and batch.batch_id:

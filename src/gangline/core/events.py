@@ -53,7 +53,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     retry_on_failure: bool = False
     on_failed_dependency: str = "run"
     attempt_minutes: float | None = None
-    log_mb: float = 100
+    log_mb: float = 100.0
 
 
 class PlannedIssue(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):

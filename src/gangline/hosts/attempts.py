@@ -5,6 +5,7 @@ done in the order claim, lock, starting, signal, exit: only what follows a runne
 lock is final. A missing lock, like any error, is unknown; a probe creates nothing.
 """
 
+import contextlib
 import fcntl
 import os
 import time
@@ -19,7 +20,7 @@ from gangline.core.evidence import (
     RunnerIdentity,
     Signal,
 )
-from gangline.durable import sync_folder, write_durably
+from gangline.durable import make_folders, sync_folder, write_all, write_durably
 from gangline.hosts.runner import (
     CLAIM,
     ENVIRONMENT,
@@ -42,8 +43,11 @@ class _ClaimFile(msgspec.Struct, rename="camel"):
     boot_id: str = ""
 
 
-class _ExitFile(ExitRecord, frozen=True, rename="camel"):
-    pass
+class _ExitFile(ExitRecord, frozen=True, kw_only=True, rename="camel"):
+    # Declared again: a rename does not reach inherited fields.
+    runner_signal: int | None = None
+    ended_at: str | None = None
+    log_cut: bool = False
 
 
 _claim_decoder = msgspec.json.Decoder(_ClaimFile)
@@ -72,7 +76,7 @@ class AttemptFolders:
             return highest
         for name in names:
             stem, separator, number = name.rpartition("-a")
-            if separator and number.isdigit():
+            if separator and number.isdecimal():
                 highest[stem] = max(highest.get(stem, 0), int(number))
         return highest
 
@@ -89,11 +93,14 @@ class AttemptFolders:
             os.mkdir(self._root, 0o700)
             sync_folder(self._area)
             os.mkdir(path, 0o700)
-        write_durably(os.path.join(path, PROMPT), launch.prompt.encode("utf-8", "replace"))
+        prompt = launch.prompt.encode("utf-8", "replace")
+        write = write_durably if launch.reads_prompt else _write
+        write(os.path.join(path, PROMPT), prompt)
         environment = b"\0".join(
             os.fsencode(f"{name}={value}") for name, value in launch.environment.items()
         )
-        write_durably(os.path.join(path, ENVIRONMENT), environment)
+        # It goes when the runner has read it; an attempt that lost it has no claim, and is voided.
+        _write(os.path.join(path, ENVIRONMENT), environment)
         write_durably(os.path.join(path, SPEC), msgspec.json.encode(self._spec(launch)))
         sync_folder(path)
         sync_folder(self._root)
@@ -128,8 +135,11 @@ class AttemptFolders:
     def void(self, attempt_id: str) -> None:
         """Link the claim as void, durably; if the name is taken, leave it."""
         path = self.path(attempt_id)
-        os.makedirs(path, 0o700, exist_ok=True)
+        make_folders(path)
         own = os.path.join(path, f"{CLAIM}.void.{os.getpid()}")
+        with contextlib.suppress(FileNotFoundError):
+            # Left by a process of this number that died after its link, it is the claim itself.
+            os.unlink(own)
         write_durably(own, b'{"by":"void"}')
         try:
             os.link(own, os.path.join(path, CLAIM))
@@ -223,6 +233,14 @@ class AttemptFolders:
         sync_folder(self._area)
 
 
+def _write(path: str, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        write_all(fd, data)
+    finally:
+        os.close(fd)
+
+
 def probe_lock(path: str) -> Answer:
     """Whether a lock is held by anyone: takes it shared for an instant; never creates it."""
     try:
@@ -250,6 +268,8 @@ def _read_claim(path: str) -> tuple[Claim, RunnerIdentity | None]:
         return Claim.UNKNOWN, None
     if found.by == "void":
         return Claim.VOID, None
+    if found.by != "runner":
+        return Claim.UNKNOWN, None
     return Claim.RUNNER, RunnerIdentity(found.pid, found.start_ticks, found.boot_id)
 
 

@@ -5,6 +5,7 @@ Life is judged by an attempt's lock, never by a pane id: tmux numbers panes from
 server, and a living pane can hold a dead agent (erratum 3).
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -21,10 +22,11 @@ from gangline.hosts.tmux_control import TmuxError, TmuxGoneError, TmuxRefusedErr
 from gangline.hosts.wakes import Wakes
 from gangline.ports import Launch, LaunchUnknownError, Subject
 
-# The runner imports nothing it does not need; `-I -S` keeps the user's environment out of it.
+# The runner imports nothing it does not need; `-I -S` keeps the user's environment out of it, and
+# `_exit` saves taking the interpreter down in order: there is nothing left to flush.
 _RUNNER_CODE = (
     "import sys;sys.path.insert(0,sys.argv[2]);"
-    "from gangline.hosts.runner import main;sys.exit(main(sys.argv[1]))"
+    "from gangline.hosts.runner import main;import os;os._exit(main(sys.argv[1]))"
 )
 _PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _SIGTERM, _SIGKILL = 15, 9
@@ -149,7 +151,10 @@ class LocalHost:
         except TmuxError as error:
             self._session = None
             raise LaunchUnknownError(str(error)) from error
-        self._watch_connection()
+        finally:
+            # A connection that was closed on the way is to be forgotten before its number is
+            # given to something else.
+            self._watch_connection()
         self._wakes.watch(launch.issue, pane.pid)
         return pane.pane, self.server or ""
 
@@ -166,11 +171,15 @@ class LocalHost:
                 if seen.starting is Answer.YES:
                     dead[subject.issue] = subject
             found[subject.issue] = seen
-        if dead:
+        if not dead:
+            return found
+        try:
             living = processes.living_marks({subject.mark for subject in dead.values()})
-            for issue, subject in dead.items():
-                left = Answer.YES if subject.mark in living else Answer.NO
-                found[issue] = msgspec.structs.replace(found[issue], survivors=left)
+        except OSError:
+            return found  # no descriptor left to look with: survivors stay unknown
+        for issue, subject in dead.items():
+            left = Answer.YES if subject.mark in living else Answer.NO
+            found[issue] = msgspec.structs.replace(found[issue], survivors=left)
         return found
 
     def _server_gone(self, subject: Subject) -> Answer:
@@ -178,8 +187,11 @@ class LocalHost:
         if not subject.server:
             return Answer.UNKNOWN
         pid = subject.server.partition(".")[0]
-        if not pid.isdigit() or processes.start_ticks(int(pid)) is None:
-            return Answer.YES
+        try:
+            if not pid.isdigit() or processes.start_ticks(int(pid)) is None:
+                return Answer.YES
+        except OSError:
+            return Answer.UNKNOWN
         return Answer.NO if subject.server == self.server else Answer.UNKNOWN
 
     def void(self, attempt_id: str) -> None:
@@ -189,15 +201,17 @@ class LocalHost:
     def terminate(self, subject: Subject, *, hard: bool) -> None:
         """See ports.Host."""
         runner = self._folders.read(subject).runner
-        if runner and runner.boot_id == processes.boot_id():
-            number = _SIGKILL if hard else _SIGTERM
-            processes.signal_process(runner.pid, runner.start_ticks, number)
-        if hard:
-            processes.kill_marked(subject.mark)
+        with contextlib.suppress(OSError):  # not done now: the next pass asks again
+            if runner and runner.boot_id == processes.boot_id():
+                number = _SIGKILL if hard else _SIGTERM
+                processes.signal_process(runner.pid, runner.start_ticks, number)
+            if hard:
+                processes.kill_marked(subject.mark)
 
     def reap(self, subject: Subject, *, hard: bool) -> None:
         """See ports.Host."""
-        processes.signal_marked(subject.mark, _SIGKILL if hard else _SIGTERM)
+        with contextlib.suppress(OSError):  # not done now: the next pass asks again
+            processes.signal_marked(subject.mark, _SIGKILL if hard else _SIGTERM)
 
     def retire(self, subject: Subject, pane: str | None) -> None:
         """See ports.Host."""
@@ -211,6 +225,8 @@ class LocalHost:
                 self._tmux.kill_pane(pane, server)
         except TmuxError:
             return  # it is closed by itself or by the person who reads it
+        finally:
+            self._watch_connection()
 
     def put_away_signal(self, issue: str, attempt_id: str) -> None:
         """See ports.Host."""

@@ -82,7 +82,7 @@ def _stat(pid: int) -> list[bytes] | None:
     """Fields of /proc/PID/stat from the state on (index 0 = field 3)."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            return file.read(1024).rpartition(b")")[2].split()
+            return file.read(4096).rpartition(b")")[2].split()
     except OSError as error:
         if error.errno in _ASKER_EXHAUSTED:
             raise
@@ -224,6 +224,8 @@ def end_marked(
 ) -> int:
     """End every process of an attempt and see it gone: TERM, after the grace KILL, until none is.
 
+    What may not be signalled, another user's process, is left: nobody here can end it.
+
     Args:
         mark: The attempt's mark.
         session: See `marked_processes`.
@@ -233,26 +235,45 @@ def end_marked(
     Returns:
         How many were found at first.
     """
-    found = marked_processes(mark, session=session)
+    beyond: set[int] = set()
+
+    def look() -> dict[int, int]:
+        while True:
+            try:
+                found = marked_processes(mark, session=session)
+            except OSError:  # exhausted: nothing was seen, so nothing is known
+                time.sleep(_POLL_SECONDS)
+            else:
+                return {pid: started for pid, started in found.items() if pid not in beyond}
+
+    found = look()
     first = len(found)
     if found and grace_seconds > 0:
-        _signal_all(found, _SIGTERM)
+        beyond |= _signal_all(found, _SIGTERM)
         deadline = time.monotonic() + grace_seconds
         while found and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
             reap()
-            found = marked_processes(mark, session=session)
+            found = look()
     while found:
-        _signal_all(found, _SIGKILL)
+        beyond |= _signal_all(found, _SIGKILL)
         time.sleep(_POLL_SECONDS)
         reap()
-        found = marked_processes(mark, session=session)
+        found = look()
     return first
 
 
-def _signal_all(found: dict[int, int], number: int) -> None:
+def _signal_all(found: dict[int, int], number: int) -> set[int]:
+    """Signal each once; those that may not be signalled."""
+    beyond: set[int] = set()
     for pid, started in found.items():
-        signal_process(pid, started, number)
+        try:
+            signal_process(pid, started, number)
+        except PermissionError:
+            beyond.add(pid)
+        except OSError:
+            continue  # no descriptor left just now: who wants it gone looks again
+    return beyond
 
 
 def signal_process(pid: int, started: int, number: int) -> bool:
@@ -260,6 +281,9 @@ def signal_process(pid: int, started: int, number: int) -> bool:
 
     Through a pidfd where there is one: it is opened first and checked after, so a reused pid is
     never hit.
+
+    Raises:
+        PermissionError: it is another user's.
     """
     try:
         if not hasattr(os, "pidfd_open"):

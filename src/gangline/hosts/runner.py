@@ -72,6 +72,10 @@ class Attempt:
         finally:
             os.close(fd)
 
+    def touch(self, name: str) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+        os.close(os.open(name, flags, 0o600, dir_fd=self.fd))
+
     def sync(self) -> None:
         os.fsync(self.fd)
 
@@ -100,7 +104,10 @@ def take_lock(attempt: Attempt) -> int | None:
 
 
 def link_claim(attempt: Attempt, text: bytes) -> bool:
-    """Link `claim` with this text, durably; False if the name is taken."""
+    """Link `claim` with this text, complete from its first instant; False if the name is taken.
+
+    Its name is made durable by the folder's next sync, which comes before anything is executed.
+    """
     own = f"{CLAIM}.{os.getpid()}"
     attempt.write_durably(own, text)
     try:
@@ -109,7 +116,6 @@ def link_claim(attempt: Attempt, text: bytes) -> bool:
         return False
     finally:
         os.unlink(own, dir_fd=attempt.fd)
-    attempt.sync()
     return True
 
 
@@ -119,7 +125,7 @@ def identity() -> bytes:
     try:
         with open("/proc/self/stat", "rb") as file:
             start = int(file.read().rpartition(b")")[2].split()[19])
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
             boot = file.read().strip()
     except OSError:  # no /proc: another system
         from gangline.hosts.processes import own_identity  # noqa: PLC0415 - psutil is slow
@@ -174,7 +180,8 @@ def _wrong_worktree(worktree: "dict[str, str]") -> str | None:
     try:
         with open(".git", encoding="utf-8", errors="surrogateescape") as file:
             found = file.read().strip().removeprefix("gitdir: ")
-        with open(os.path.join(worktree["gitDir"], "HEAD"), encoding="utf-8") as file:
+        name = os.path.join(worktree["gitDir"], "HEAD")
+        with open(name, encoding="utf-8", errors="surrogateescape") as file:
             head = file.read().strip()
     except OSError as error:
         return f"its folder is not the registered worktree: {error.strerror}"
@@ -202,7 +209,8 @@ def spawn(
             (os.POSIX_SPAWN_DUP2, output, 1),
             (os.POSIX_SPAWN_DUP2, output, 2),
         ],
-        "setsigdef": [_HUP, _INT, _TERM, _CHLD, _signal.SIGPIPE],
+        # Python ignores the last two, and an ignored signal is inherited.
+        "setsigdef": [_HUP, _INT, _TERM, _CHLD, _signal.SIGPIPE, _signal.SIGXFSZ],
         "setsigmask": [],
     }
     try:
@@ -219,8 +227,9 @@ def start_step(
     stdin = open_stdin(attempt, step)
     try:
         return spawn(step["program"], step["argv"], environment, stdin, output), None
-    except OSError as error:
-        return 0, f"{step['program']} could not be executed: {error.strerror}"
+    except (OSError, ValueError) as error:  # ValueError: a NUL in an argument
+        why = error.strerror if isinstance(error, OSError) else error
+        return 0, f"{step['program']} could not be executed: {why}"
     finally:
         os.close(stdin)
 
@@ -243,8 +252,8 @@ def main(path: str) -> int:
     environment = read_environment(attempt)
     problem = refusal(spec)
     if problem is None:
-        attempt.write_durably(STARTING, b"")
-        attempt.sync()
+        attempt.touch(STARTING)
+        attempt.sync()  # the claim's name and this one
         output_read, output_write = os.pipe2(os.O_CLOEXEC)
         pid, problem = start_step(attempt, spec, environment, output_write)
     else:

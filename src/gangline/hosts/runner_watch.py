@@ -6,11 +6,12 @@ is woken after that; the wake is a hint, the files are the truth. A short agent 
 imports, so `typing`, `contextlib` and `json` are not among them.
 """
 
+import fcntl
 import os
 import select
 import time
 
-from gangline.core.text import PaneFilter
+from gangline.core.text import PaneFilter, harmless
 from gangline.hosts.processes import end_marked, kill_marked, set_subreaper
 from gangline.hosts.runner import (
     EXIT,
@@ -29,7 +30,10 @@ _READ_BYTES = 65536
 _SIGINT, _SIGTERM = 2, 15
 # A short agent is gone before this; only longer ones pay for loading ctypes (7 ms).
 _SUBREAPER_AFTER_MS = 50
-_PANE_PATIENCE_MS = 1000
+_ENDING_POLL_MS = 10
+_PANE_PATIENCE_SECONDS = 1.0
+_PANE_POLL_SECONDS = 0.002
+_PIPE_BYTES = 65536  # where the system does not tell
 _DISK_FULL_RETRY_SECONDS = 1.0
 
 
@@ -48,16 +52,12 @@ class Watch:
         self._signals = signals
         self._environment = environment
         self._mark = environment.get(MARK_VARIABLE.encode(), b"").decode()
-        self._log = os.open(
-            OUTPUT,
-            os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC,
-            0o600,
-            dir_fd=attempt.fd,
-        )
         self._log_left: int = spec["logBytes"]
         self._log_cut = False
-        self._pane: int | None = 1
+        self._pane: int | None = _open_pane()
+        self._pane_patience_seconds = _PANE_PATIENCE_SECONDS
         self._filter = PaneFilter()
+        self._log = self._open_log()
         self._interrupts_passed = 0
         self._session = 0
 
@@ -71,7 +71,9 @@ class Watch:
             record = self._watch_step(pid, output)
             pid = 0
             setup = self._spec.pop("setup", None)
-            if setup and not self._signals.ending:
+            if setup and self._signals.ending:
+                record = {"refused": "the runner was told to end before it started the agent"}
+            elif setup:
                 pid, record = self._after_setup(setup, record, output_write)
         if output_write >= 0:
             os.close(output_write)
@@ -86,8 +88,11 @@ class Watch:
         """Go on to the agent if the worktree's setup command succeeded."""
         if record.get("code") != 0:
             return 0, {**record, "refused": "the workspace's setup command failed"}
-        with open(setup["done"], "wb"):
-            pass
+        try:
+            with open(setup["done"], "wb"):
+                pass
+        except OSError:
+            pass  # then it runs once more next time, as after a crash just here
         pid, problem = start_step(self._attempt, self._spec, self._environment, output)
         return pid, {} if pid else {"refused": problem}
 
@@ -97,25 +102,29 @@ class Watch:
         poller = select.poll()
         poller.register(output, select.POLLIN)
         poller.register(self._signals.wake_read, select.POLLIN)
-        patience: int | None = _SUBREAPER_AFTER_MS
+        patience_ms: int | None = _SUBREAPER_AFTER_MS
+        subreaper_at = time.monotonic() + _SUBREAPER_AFTER_MS / 1000
         while True:
             status = _exit_status(pid)
             if status is not None:
                 return status
             if self._signals.ending:
-                return self._end_agent(pid)
+                return self._end_agent(pid, poller, output)
             self._pass_interrupts(pid)
-            ready = poller.poll(patience)
-            if not ready:
+            self._attend(poller, output, patience_ms)
+            if patience_ms is not None and time.monotonic() >= subreaper_at:
                 set_subreaper()
-                patience = None
-            for fd, _ in ready:
-                if fd == output:
-                    self._copy(os.read(output, _READ_BYTES))
-                else:
-                    os.read(fd, _READ_BYTES)
+                patience_ms = None
 
-    def _end_agent(self, pid: int) -> "dict[str, Any]":
+    def _attend(self, poller: select.poll, output: int, patience_ms: int | None) -> None:
+        """Wait until something happens, and copy what the agent printed."""
+        for fd, _ in poller.poll(patience_ms):
+            if fd == output:
+                self._copy(os.read(output, _READ_BYTES))
+            else:
+                os.read(fd, _READ_BYTES)
+
+    def _end_agent(self, pid: int, poller: select.poll, output: int) -> "dict[str, Any]":
         """End the agent politely, then hard; everything else of the attempt with it."""
         set_subreaper()
         deadline = time.monotonic() + self._spec["graceSeconds"]
@@ -124,10 +133,10 @@ class Watch:
             status = _exit_status(pid)
             if status is not None:
                 return status
-            time.sleep(0.01)
+            self._attend(poller, output, _ENDING_POLL_MS)
         while (status := _exit_status(pid)) is None:
             kill_marked(self._mark, session=pid)
-            time.sleep(0.01)
+            self._attend(poller, output, _ENDING_POLL_MS)
         return status
 
     def _pass_interrupts(self, pid: int) -> None:
@@ -139,6 +148,15 @@ class Watch:
     def _copy(self, data: bytes) -> None:
         self._write_log(data)
         self._show(self._filter.feed(data))
+
+    def _open_log(self) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        try:
+            return os.open(OUTPUT, flags, 0o600, dir_fd=self._attempt.fd)
+        except OSError as error:  # the agent runs already
+            self._log_cut = True
+            self._show(f"[gangline] there is no output.log: {error.strerror}\r\n".encode())
+            return -1
 
     def _write_log(self, data: bytes) -> None:
         if self._log_cut:
@@ -161,19 +179,30 @@ class Watch:
             return
         poller = select.poll()
         poller.register(self._pane, select.POLLOUT)
+        deadline = time.monotonic() + self._pane_patience_seconds
         try:
             while data:
-                if not poller.poll(_PANE_PATIENCE_MS):
+                ready = poller.poll(max(0.0, deadline - time.monotonic()) * 1000)
+                try:
+                    if ready:
+                        data = data[os.write(self._pane, data[:4096]) :]
+                        self._pane_patience_seconds = _PANE_PATIENCE_SECONDS
+                except BlockingIOError:  # room for a byte, but not for the end of a line
+                    time.sleep(_PANE_POLL_SECONDS)
+                if time.monotonic() >= deadline:
+                    self._pane_patience_seconds = 0.0
                     return
-                data = data[os.write(self._pane, data[:4096]) :]
         except OSError:
             self._pane = None
 
     def _drain(self, output: int) -> None:
-        """Copy what the pipe still holds."""
+        """Copy what the agent left in the pipe; no more, for a leftover may write on for ever."""
         os.set_blocking(output, False)
+        sized = hasattr(fcntl, "F_GETPIPE_SZ")
+        left = fcntl.fcntl(output, fcntl.F_GETPIPE_SZ) if sized else _PIPE_BYTES
         try:
-            while data := os.read(output, _READ_BYTES):
+            while left > 0 and (data := os.read(output, min(left, _READ_BYTES))):
+                left -= len(data)
                 self._copy(data)
         except BlockingIOError:
             pass
@@ -181,6 +210,8 @@ class Watch:
     # -- when it has ended -----------------------------------------------------------------
 
     def _end(self, record: "dict[str, Any]", lock: int) -> None:
+        if "refused" in record:
+            record["refused"] = harmless(record["refused"])
         if self._signals.ending:
             record["runnerSignal"] = self._signals.ending
         if self._log_cut:
@@ -235,7 +266,8 @@ class Watch:
             f"signal {record['signal']}" if "signal" in record else f"exit code {record['code']}"
         )
         where = os.path.join(self._attempt.path, OUTPUT)
-        self._show(f"\r\n[gangline] #{self._spec['issue']}: {how}. Log: {where}\r\n".encode())
+        line = harmless(f"[gangline] #{self._spec['issue']}: {how}. Log: {where}")
+        self._show(f"\r\n{line}\r\n".encode())
         pane = os.environ.get("TMUX_PANE")
         if pane and os.environ.get("TMUX"):
             argv = ["tmux", "set-option", "-p", "-t", pane, "remain-on-exit", "on"]
@@ -243,6 +275,18 @@ class Watch:
                 os.waitpid(os.posix_spawnp("tmux", argv, os.environ), 0)
             except OSError:
                 pass  # the log is kept in any case
+
+
+def _open_pane() -> int:
+    """The pane, opened anew so that writing never waits: a terminal that is stopped takes nothing.
+
+    Written 4 KB at a time after a poll, a pipe does not wait either.
+    """
+    try:
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        return os.open(os.ttyname(1), flags)
+    except OSError:
+        return 1
 
 
 def _exit_status(pid: int) -> "dict[str, Any] | None":
@@ -274,8 +318,8 @@ def _reap_children() -> None:
 def _signal_group(pid: int, number: int) -> None:
     try:
         os.killpg(pid, number)
-    except ProcessLookupError:
-        pass
+    except (ProcessLookupError, PermissionError):
+        pass  # it has ended, or runs as another user
 
 
 def _json_object(record: "dict[str, Any]") -> bytes:

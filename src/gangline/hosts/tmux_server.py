@@ -70,7 +70,7 @@ def choose_socket(setting: str | None, environ: Mapping[str, str]) -> Socket:
             return Socket("path" if "/" in setting else "name", setting)
         raise ConfigError(
             f"the tmux socket {setting[:SOCKET_PATH_BYTES_MAX]!r} {problem}",
-            place="[tmux] socket",
+            place="gangline.toml: tmux.socket",
             hint='write a name as for `tmux -L` or a path as for `tmux -S`: socket = "gangline"',
         )
     inside = environ.get("TMUX", "").rsplit(",", 2)[0]  # PATH,PID,SESSION
@@ -97,6 +97,12 @@ def require_tmux() -> str:
         )
     except FileNotFoundError as error:
         raise tmux_missing() from error
+    except OSError as error:
+        raise MachineError(
+            "tmux cannot be started",
+            causes=[str(error)],
+            hint="install it anew: apt install tmux, dnf install tmux or brew install tmux",
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise MachineError("`tmux -V` did not answer within 10 s") from error
     text = done.stdout.strip().removeprefix("tmux ")

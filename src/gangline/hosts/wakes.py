@@ -25,6 +25,8 @@ class Wakes:
         self._path = pipe_path
         self._selector = selectors.DefaultSelector()
         self._watched: dict[str, tuple[int, int]] = {}  # issue -> (pidfd or -1, pid)
+        self._missed: dict[str, int] = {}  # issue -> a pid that had ended when it was to be watched
+        self._due: set[str] = set()
         self._signal: int | None = None
         self._pipe = self._open_pipe()
         self._selector.register(self._pipe, selectors.EVENT_READ, "pipe")
@@ -48,29 +50,36 @@ class Wakes:
 
     def watch(self, issue: str, pid: int) -> None:
         """Wake with this issue when the process ends (at once if it has)."""
-        if self._watched.get(issue, (0, 0))[1] == pid:
+        if pid in (self._watched.get(issue, (0, 0))[1], self._missed.get(issue)):
             return
         self.unwatch(issue)
         fd = -1
         if hasattr(os, "pidfd_open"):
             try:
                 fd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                self._missed[issue] = pid  # said once: a second time would be news of nothing
+                self._due.add(issue)
+                return
             except OSError:
-                return  # gone, or no descriptor left: the timer will see it
+                return  # no descriptor left: the timer will see it
             self._selector.register(fd, selectors.EVENT_READ, issue)
         self._watched[issue] = (fd, pid)
 
     def unwatch(self, issue: str) -> None:
         """Stop watching the issue's process."""
+        self._missed.pop(issue, None)
+        self._due.discard(issue)
         fd, _ = self._watched.pop(issue, (-1, 0))
         if fd >= 0:
             self._selector.unregister(fd)
             os.close(fd)
 
     def watch_descriptor(self, fd: int | None, previous: int | None) -> None:
-        """Wake when this descriptor is readable, instead of `previous` (the tmux connection)."""
-        if fd == previous:
-            return
+        """Wake when this descriptor is readable, instead of `previous` (the tmux connection).
+
+        Both may be the same number and yet two connections: it is registered anew in any case.
+        """
         if previous is not None:
             # A closed descriptor is out of the selector already.
             with contextlib.suppress(KeyError, ValueError, OSError):
@@ -83,7 +92,9 @@ class Wakes:
         polled = [issue for issue, (fd, _) in self._watched.items() if fd < 0]
         if polled:
             timeout_seconds = min(timeout_seconds, _POLL_SECONDS)
-        issues: set[str] = set()
+        issues, self._due = self._due, set()
+        if issues:
+            timeout_seconds = 0.0
         journal = False
         for key, _ in self._selector.select(max(0.0, timeout_seconds)):
             if key.fd == self._pipe:

@@ -28,7 +28,7 @@ def areas(workspace: str) -> list[str]:
     root = os.path.join(workspace, "orchestrate")
     try:
         names = os.listdir(root)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(
         name

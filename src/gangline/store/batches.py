@@ -18,6 +18,7 @@ from gangline.core.codec import (
     StateEncoder,
     decode_event,
     decode_state,
+    details_of,
     replay,
 )
 from gangline.core.digest import digest_matches
@@ -125,16 +126,16 @@ class Store:
                 self._journal.repair(found)
             return self._load_without_journal(state, repair=repair)
         checkpoint = self._checkpoint(state, found)
+        on_file = 0
         if checkpoint is not None:
-            self._set_batch(checkpoint)
-            self._fold_lines(found.lines[checkpoint.seq :])
-        else:
-            self._fold_lines(found.lines)
+            self._set_batch(checkpoint, details_of(state or b""))
+            on_file = checkpoint.seq  # folding on moves it
+        self._fold_lines(found.lines[on_file:])
         if repair:
             self._journal.repair(found)
             if checkpoint is None:
                 self._put_aside(state)
-            if checkpoint is None or checkpoint.seq != len(found.lines):
+            if on_file != len(found.lines):
                 self.write_state()
         return bool(found.lines)
 
@@ -160,9 +161,9 @@ class Store:
             return None
         try:
             batch = decode_state(state)
-        except msgspec.DecodeError:
+            first = decode_event(found.lines[0])
+        except (msgspec.DecodeError, BadLineError):
             return None
-        first = decode_event(found.lines[0])
         same = isinstance(first, BatchStarted | BatchRestored) and first.batch_id == batch.batch_id
         return batch if same and batch.seq <= len(found.lines) else None
 
@@ -170,8 +171,8 @@ class Store:
         if not state:
             return False
         try:
-            raw = msgspec.json.decode(state)
             batch = decode_state(state)
+            raw = msgspec.json.decode(state)
             _check_restorable(batch, self.paths.area)
         except (msgspec.DecodeError, InputError) as error:
             raise StateError(
@@ -212,10 +213,10 @@ class Store:
             events.append(event)
         return events
 
-    def _set_batch(self, batch: Batch) -> None:
+    def _set_batch(self, batch: Batch, details: dict[str, bytes] | None = None) -> None:
         if batch is not self.batch:
             self.batch = batch
-            self._encoder = StateEncoder(batch)
+            self._encoder = StateEncoder(batch, details)
 
     def _report_torn(self, found: Lines) -> None:
         if found.torn and not found.heal:
@@ -235,8 +236,8 @@ class Store:
         kept = f"is kept as {os.path.basename(path)}, the true state is put back"
         if digest_matches(state):
             self.reports.append(
-                f"the state file is not of this journal (it is of another batch, or tells of events "
-                f"that the journal has lost); it {kept}"
+                f"the state file is not of this journal (it is of another batch, or tells of "
+                f"events that the journal has lost); it {kept}"
             )
         else:
             self.reports.append(

@@ -82,8 +82,10 @@ def _any_whole(lines: list[bytes]) -> bool:
 
 
 def _was_never_filled(rest: bytes, offset: int) -> bool:
-    """Whether blocks of what was being written never reached the disk (a power cut): then NULs run
-    to the end of a disk block or of the file. A single NUL is damage: it may be of a committed line.
+    """Whether blocks of what was being written never reached the disk (a power cut).
+
+    Then NULs run to the end of a disk block or of the file. One NUL alone is damage, perhaps of a
+    committed line.
     """
     line = rest.partition(b"\n")[0]
     start = line.find(b"\0")
@@ -140,7 +142,7 @@ class Journal:
         """Whether there is a journal with something in it."""
         try:
             return os.stat(self.path).st_size > 0
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
 
     def read(self) -> Lines:

@@ -18,8 +18,6 @@ COMMAND_SECONDS_MAX = 300
 ORPHAN_SECONDS_MAX = 10
 NAMES_SHOWN_MAX = 5
 
-_OWN_LOCKS = ("index.lock", "HEAD.lock")
-
 # The variables that tie git to one repository (`git rev-parse --local-env-vars`), without
 # GIT_CONFIG_*: those are settings of the user, and the user's git is to behave as it always does.
 _REPOSITORY_VARIABLES = (
@@ -249,9 +247,7 @@ def check_branch(path: str, git_dir: str, branch: str) -> None:
     if fault is None:
         return
     git = f"git -C {shlex.quote(path)}"
-    rebasing = any(
-        os.path.isdir(os.path.join(git_dir, name)) for name in ("rebase-merge", "rebase-apply")
-    )
+    rebasing = any(os.path.isdir(f"{git_dir}/rebase-{name}") for name in ("merge", "apply"))
     raise StateError(
         fault,
         place=path,
@@ -300,6 +296,19 @@ def claims(common: str) -> Iterator[tuple[str, str]]:
             yield os.path.join(folder, name), claimed
 
 
+def mend_pointers(common: str, workspace: str) -> None:
+    """Write what a killed `git worktree add` of ours left out, and git itself stops at.
+
+    With an empty `commondir` anywhere `git worktree` and `git branch` fail everywhere.
+    """
+    for git_dir, claimed in claims(common):
+        file = os.path.join(git_dir, "commondir")
+        ours = claimed.startswith(workspace + os.sep)
+        if ours and os.path.exists(file) and os.path.getsize(file) == 0:
+            with open(file, "wb") as stream:
+                stream.write(b"../..\n")  # it is never anything else (gitrepository-layout(5))
+
+
 def relink(path: str, branch: str, place_top: str, common: str) -> bool:
     """Tie a folder with work in it to its private git folder again; whether that could be done.
 
@@ -312,27 +321,27 @@ def relink(path: str, branch: str, place_top: str, common: str) -> bool:
     tail = os.sep + os.path.relpath(entry, place_top)
     for git_dir, claimed in claims(common):
         if claimed.endswith(tail) and head_fault(git_dir, branch) is None:
-            for file, text in (
-                (os.path.join(git_dir, "gitdir"), f"{entry}\n"),
-                (entry, f"gitdir: {git_dir}\n"),
-            ):
+            for file, text in ((f"{git_dir}/gitdir", entry), (entry, f"gitdir: {git_dir}")):
                 with open(file, "wb") as stream:
-                    stream.write(os.fsencode(text))
+                    stream.write(os.fsencode(f"{text}\n"))
             return True
     return False
 
 
 def lock_files(common: str, git_dir: str | None, branch: str) -> list[str]:
     """The lock files that a killed git leaves, and that would stop every later one."""
-    own = [] if git_dir is None else [os.path.join(git_dir, name) for name in _OWN_LOCKS]
-    return [os.path.join(common, "refs", "heads", f"{branch}.lock"), *own]
+    own = [] if git_dir is None else [f"{git_dir}/index.lock", f"{git_dir}/HEAD.lock"]
+    return [f"{common}/refs/heads/{branch}.lock", *own]
 
 
 def drop_lock_files(common: str, git_dir: str | None, branch: str) -> None:
     """Delete those that no living process has open."""
     for file in lock_files(common, git_dir, branch):
-        if os.path.lexists(file) and not _processes_with(os.stat(file)):
-            os.unlink(file)
+        try:
+            if not _processes_with(os.stat(file)):
+                os.unlink(file)
+        except FileNotFoundError:  # or a git that a killed gangline had started just let go of it
+            continue
 
 
 def marker_of(path: str) -> str:

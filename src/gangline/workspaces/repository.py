@@ -72,7 +72,12 @@ def locate(folder: str) -> Place:
         InputError: there is no such folder, or git refuses the repository it is in.
         MachineError: git had to be asked and is missing or does not answer.
     """
-    folder = os.path.realpath(folder)
+    try:
+        folder = os.path.realpath(folder)
+    except FileNotFoundError as error:  # of os.getcwd()
+        raise InputError(
+            "the current folder has been deleted", hint='`cd "$PWD"` if it was made again'
+        ) from error
     if not os.path.isdir(folder):
         raise InputError("there is no such folder", place=folder)
     if any(name in os.environ for name in _ASK_GIT):
@@ -292,7 +297,7 @@ def base_commit(place: Place, base: str | None) -> str:
     near = difflib.get_close_matches(base, listed, n=1)
     raise InputError(
         f"the base {base!r} is no branch, tag or commit of this repository",
-        place="workspace.base",
+        place="gangline.toml: workspace.base",
         hint=f"did you mean {near[0]!r}?" if near else "`git branch --all` lists the branches",
     )
 
@@ -342,7 +347,7 @@ def check_branches(place: Place, branches: Sequence[str], commit: str) -> None:
         ):
             raise ConfigError(
                 f"the branch template does not give each issue a branch: {name!r}",
-                place="workspace.branch",
+                place="gangline.toml: workspace.branch",
                 hint='the default is "gangline/{area}/issue-{issue}"',
             )
     listing = ["for-each-ref", "--format=%(refname:lstrip=2)"]

@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import os
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 
@@ -39,6 +40,7 @@ from gangline.workspaces import (
     link_fault,
     lock_files,
     marker_of,
+    mend_pointers,
     not_ours,
     read_pointer,
     relink,
@@ -174,9 +176,7 @@ class GitWorktrees:
         workspace = Workspace(path=path, branch=branch, git_dir=git_dir)
         fault = self.registered(workspace)
         if fault is not None:
-            raise StateError(
-                "the worktree was changed while it was made", place=path, causes=[fault]
-            )
+            raise StateError("the worktree changed while it was made", place=path, causes=[fault])
         return workspace
 
     def registered(self, workspace: Workspace) -> str | None:
@@ -254,9 +254,8 @@ class GitWorktrees:
 
     def _check_leftovers(self, issues: Sequence[str]) -> None:
         """Refuse worktrees of an earlier batch that hold work, are astray, or are not ours."""
-        there = set()
-        with contextlib.suppress(FileNotFoundError):
-            there.update(os.listdir(os.path.dirname(self.path(""))))
+        folder = os.path.dirname(self.path(""))
+        there = set(os.listdir(folder)) if os.path.isdir(folder) else set()
         dirty = []
         for issue in issues:
             path = self.path(issue)
@@ -282,9 +281,8 @@ class GitWorktrees:
     def _is_ready(self, path: str, branch: str) -> bool:
         """Whether nothing is to be done: three file reads and a few look-ups, no lock."""
         git_dir = read_pointer(os.path.join(path, ".git"))
-        if git_dir is None or standing_of(path, self._common) != "linked":
-            return False
-        if is_initializing(git_dir):
+        linked = git_dir is not None and standing_of(path, self._common) == "linked"
+        if git_dir is None or not linked or is_initializing(git_dir):
             return False
         left = [marker_of(path), *lock_files(self._common, git_dir, branch)]
         return head_fault(git_dir, branch) is None and not any(map(os.path.lexists, left))
@@ -292,6 +290,7 @@ class GitWorktrees:
     def _settle(self, path: str, branch: str, base_commit: str) -> None:
         """From whatever a crash left to a whole worktree; under the lock."""
         common, interrupted = self._common, end_orphan(path)
+        mend_pointers(common, repository.workspace_folder(self._place))
         standing = standing_of(path, common)
         if standing == "broken" and not interrupted:
             relink(path, branch, self._place.top, common)
@@ -303,7 +302,7 @@ class GitWorktrees:
         if git_dir is not None and not interrupted and not is_initializing(git_dir):
             check_branch(path, git_dir, branch)
             dirty = changed_files(path, untracked=True, git_dir=git_dir)
-            if not dirty and self._is_behind(branch, base_commit):
+            if self._is_behind(branch, base_commit) and not dirty:
                 demand_git(["reset", "--quiet", "--keep", base_commit, "--"], path, "move it up")
             return
         self._clear(path, git_dir)
@@ -318,23 +317,20 @@ class GitWorktrees:
             git_dir: Its private git folder if it is a worktree that was not made to the end.
         """
         entry = os.path.join(path, ".git")
-        if os.path.isdir(path) and not (git_dir and is_expendable(path, git_dir)):
+        if os.path.isdir(path):
             content = set(os.listdir(path))
-            if content <= {".git"}:
-                if content:
-                    os.unlink(entry)
-                os.rmdir(path)
+            if content <= {".git"} or (git_dir and is_expendable(path, git_dir)):
+                shutil.rmtree(path)
             else:
-                if ".git" in content:
-                    # Kept, but out of force: the new worktree will have its private folder's name.
+                if ".git" in content:  # kept, but out of force: it could lead to the new worktree
                     os.rename(entry, f"{entry}.broken")
                 number = 1
                 while os.path.lexists(f"{path}.broken-{number}"):
                     number += 1
                 os.rename(path, f"{path}.broken-{number}")
-        if any(claimed == entry for _, claimed in claims(self._common)):
-            # Twice: it may be locked, by a `git worktree add` that did not come to its end.
-            self._demand(["worktree", "remove", "--force", "--force", "--", path], "forget it")
+        for private, claimed in claims(self._common):
+            if claimed == entry:
+                shutil.rmtree(private)
 
     def _start_branch(self, branch: str, base_commit: str) -> None:
         """Create the branch, or move up one whose commits the base has; never lose a commit."""
@@ -343,11 +339,15 @@ class GitWorktrees:
         old = tip.output.strip() if tip.code == 0 else ""
         if not old or self._is_behind(branch, base_commit):
             # With its old value ("" for none) given, git changes it only if it still has that.
-            self._demand(["update-ref", "--", ref, base_commit, old], f"create the branch {branch}")
+            arguments = ["update-ref", "--", ref, base_commit, old]
+            if run_git(arguments, self._place.top).code != 0:
+                # Perhaps because the same command of a gangline killed just now came before it.
+                old = self._demand(["rev-parse", "--verify", ref], f"make the branch {branch}")
+                self._demand([*arguments[:-1], old.strip()], f"move up the branch {branch}")
 
     def _is_behind(self, branch: str, base_commit: str) -> bool:
         ahead, behind = self._counts(branch, base_commit)
-        return ahead == 0 and behind > 0
+        return ahead == 0 < behind
 
     def _counts(self, branch: str, base_commit: str) -> tuple[int, int]:
         """How many commits only the branch has, and how many only the base."""
@@ -362,7 +362,7 @@ class GitWorktrees:
         marker = marker_of(path)
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
         with open(os.open(marker, flags, 0o600), "r+b") as log:
-            fcntl.flock(log, fcntl.LOCK_EX)
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
             try:
                 # No time limit: a checkout, its filters and hooks take what they take. The output
                 # goes to a file: a pipe would be held open by a daemon that a hook starts.
