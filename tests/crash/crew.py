@@ -95,8 +95,9 @@ class Crew(Project):
             (self.room / f"let-{number}").touch()
 
     def begin(self, issues: list[dict[str, Any]], width: int) -> Started:
-        """Start an orchestrator on a new batch."""
+        """Commit what there is and start an orchestrator on a new batch."""
         self.plan(issues)
+        self.commit()
         return self.start("run", "work", "--from", "plan.json", "--max-concurrent", str(width))
 
     def resume(self) -> Started:

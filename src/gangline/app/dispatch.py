@@ -288,9 +288,7 @@ def check_agents(config: Config, batch_agent: str | None, issues: Sequence[Issue
         agent = (
             command_agent(spec.run)
             if spec.run
-            else find_agent(
-                str(wanted), config.agents, spec.place if spec.agent else "--agent"
-            )
+            else find_agent(str(wanted), config.agents, spec.place if spec.agent else "--agent")
         )
         require_program(agent, None)
         if config.workspace.setup:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
+from gangline.app.decision_log import DecisionLog
 from gangline.app.dispatch import Dispatcher, MissingTextError
 from gangline.core.batch import Attempt, Batch
 from gangline.core.events import (
@@ -68,6 +69,7 @@ class Orchestrator:
 
     Args:
         store: The loaded batch; the caller holds the orchestrator lock.
+        log: Where it says why.
         numbers: The highest attempt number of the folders that are there (AttemptFolders.numbers).
         poll_seconds: How often everything is looked at, heard of or not.
     """
@@ -80,6 +82,7 @@ class Orchestrator:
         waiter: Waiter,
         dispatcher: Dispatcher,
         observer: Observer,
+        log: DecisionLog,
         *,
         numbers: dict[str, int],
         poll_seconds: float,
@@ -90,6 +93,7 @@ class Orchestrator:
         self._waiter = waiter
         self._dispatcher = dispatcher
         self._observer = observer
+        self._log = log
         self._numbers = numbers
         self._poll_seconds = poll_seconds
         self._hinted: set[str] = set()
@@ -143,6 +147,7 @@ class Orchestrator:
             if any(isinstance(event, Refused) for event in moment.events):
                 effects = [*effects, *_settle(moment, evidence, now)]
         self._tell(moment)
+        self._log.decided(self._clock.wall(), evidence, moment.events, effects)
         for effect in effects:
             self._carry_out(effect)
         for launch in launches:
@@ -252,12 +257,15 @@ class Orchestrator:
                 causes=["nothing was started; the next start gives this attempt up, uncharged"],
                 hint="make room or mend the disk, then run the same command again",
             ) from error
-        timeout = launch_timeout_seconds(self._store.batch.issues[key])
+        batch = self._store.batch
+        timeout = launch_timeout_seconds(batch.issues[key])
+        if batch.policy.attempt_minutes is not None:
+            timeout = min(timeout, batch.policy.attempt_minutes * 60)
         self._look_at[key] = time.monotonic() + timeout
         try:
             pane, server = self._host.launch(launch)
         except LaunchUnknownError as error:
-            self._observer.note(f"tmux did not confirm the start of #{key}: {error}")
+            self._note(f"tmux did not confirm the start of #{key}: {error}")
             return
         self._launched.append(Launched(issue=key, attempt=attempt.number, pane=pane, server=server))
 
@@ -276,9 +284,7 @@ class Orchestrator:
                 self._look_at[issue] = time.monotonic() + seconds
                 if confirm and issue not in self._confirm:
                     self._confirm.add(issue)
-                    self._observer.note(
-                        f"#{issue} seems to have died with many others; looking again"
-                    )
+                    self._note(f"#{issue} seems to have died with many others; looking again")
 
     def _tell(self, moment: Transaction) -> None:
         """Say what was committed, and let go of attempts that are over."""
@@ -291,9 +297,15 @@ class Orchestrator:
                 self._look_at.pop(event.issue, None)
                 self._confirm.discard(event.issue)
             self._stop_seen = self._stop_seen or isinstance(event, StopFinished)
+        while self._store.reports:
+            self._note(self._store.reports.pop(0))
         told = [*moment.fresh, *moment.events]
         if told:
             self._observer.happened(moment.batch, told, away=self._first)
+
+    def _note(self, text: str) -> None:
+        self._log.noted(self._clock.wall(), text)
+        self._observer.note(text)
 
     # -- the end ---------------------------------------------------------------------------
 

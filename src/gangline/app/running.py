@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from gangline.app.decision_log import DecisionLog
 from gangline.app.dispatch import check_agents
 from gangline.app.orchestrate import Observer, Orchestrator, exit_code
 from gangline.app.planning import Plan, Request, batch_started, make_plan, policy_of
@@ -201,6 +202,7 @@ def orchestrate(session: Session, observer: Observer, *, stopping: bool = False)
     machinery = Machinery(project, area, store)
     machinery.wakes.catch_signals()
     clock = SystemClock()
+    log = DecisionLog(store.paths.log)
     orchestrator = Orchestrator(
         store,
         machinery.host,
@@ -208,6 +210,7 @@ def orchestrate(session: Session, observer: Observer, *, stopping: bool = False)
         machinery.wakes,
         machinery.dispatcher,
         observer,
+        log,
         numbers=machinery.folders.numbers(),
         poll_seconds=project.config.batch.poll_seconds,
     )
@@ -224,6 +227,7 @@ def orchestrate(session: Session, observer: Observer, *, stopping: bool = False)
         if store.batch.is_over or not store.batch.by_status[Status.DISPATCHED]:
             machinery.host.close_session(everything=False)
         machinery.wakes.close()
+        log.close()
         session.lock.release()
 
 

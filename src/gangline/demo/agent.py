@@ -1,7 +1,7 @@
 """The scripted agent of the demo: reads its prompt, edits, tests and commits, as a real one does.
 
-It stands in for a coding agent so that the demo needs no account and no network; all that it does to
-the repository is real. It is copied out of the package and run by itself, so it imports only the
+It stands in for a coding agent so that the demo needs no account and no network; all that it does
+to the repository is real. It is copied out of the package and run by itself, so it imports only the
 standard library. What must stay true: the first and last thing it does is one line in the agents'
 own log, which the orchestrator knows nothing of. That log is the demo's witness.
 

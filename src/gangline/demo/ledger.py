@@ -68,5 +68,6 @@ class Ledger:
                 found.append(f"#{issue} was started {starts[issue]} times")
             elif ends[issue] != 1:
                 found.append(f"#{issue} was started once and ended {ends[issue]} times")
-        by_others = [issue for issue in self.running() if ends[issue]]
-        return found + [f"#{issue} was ended by another process" for issue in by_others]
+            elif issue in self.running():
+                found.append(f"#{issue} was ended by another process than began it")
+        return found

@@ -10,6 +10,7 @@ at any point leaves none: each attempt has its mark in the journal before it sta
 import json
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,7 @@ FOLDER_PREFIX = "gangline demo "  # with a space: paths with spaces are to work
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 _STEP_SECONDS = "0.5"
 _COMMAND_SECONDS_MAX = 60
+_DROPPED = frozenset({"TMUX", "TMUX_PANE", "PYTHONSAFEPATH"})  # the program is run by -m
 _GIT_SETTINGS = {
     "user.name": "Gangline demo",
     "user.email": "demo@example.invalid",
@@ -119,6 +121,21 @@ class Stage:
         """The command line of this very Gangline; nothing of the current folder is imported."""
         return [sys.executable, "-P", "-m", "gangline", *arguments]
 
+    def answer(self, *arguments: str) -> str:
+        """What a gangline command prints.
+
+        Raises:
+            MachineError: it failed.
+        """
+        done = self.command(self.gangline(*arguments))
+        if done.returncode:
+            raise MachineError(
+                f"gangline {arguments[0]} failed",
+                causes=done.stderr.splitlines(),
+                hint="look at what is there: gangline demo --keep",
+            )
+        return done.stdout
+
     def git(self, *arguments: str) -> str:
         """What a git command in the repository prints.
 
@@ -135,18 +152,34 @@ class Stage:
         return done.stdout
 
     def command(self, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
-        """Run a command in the repository to its end."""
-        return subprocess.run(
-            argv,
-            cwd=self.repository,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_COMMAND_SECONDS_MAX,
-            check=False,
-        )
+        """Run a command in the repository to its end.
+
+        Raises:
+            MachineError: there is no such program, or it did not end in time.
+        """
+        try:
+            return subprocess.run(
+                argv,
+                cwd=self.repository,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=_COMMAND_SECONDS_MAX,
+                check=False,
+            )
+        except FileNotFoundError as error:
+            raise MachineError(
+                f"{argv[0]} is not on PATH",
+                hint=f"install it: apt install {argv[0]}, dnf install {argv[0]} or brew install"
+                f" {argv[0]}",
+            ) from error
+        except subprocess.TimeoutExpired as error:
+            raise MachineError(
+                f"`{shlex.join(argv)}` did not end within {_COMMAND_SECONDS_MAX} s",
+                hint="the machine may be overloaded; try again: gangline demo",
+            ) from error
 
     def strike(self, *, keep: bool) -> None:
         """End all that was started, see it gone, and remove the folder unless `keep`."""
@@ -186,7 +219,7 @@ def _environment(base: Mapping[str, str], mark: str) -> dict[str, str]:
     kept = {
         name: value
         for name, value in base.items()
-        if not name.startswith(("GIT_", "GANGLINE_")) and name not in {"TMUX", "TMUX_PANE"}
+        if not name.startswith(("GIT_", "GANGLINE_")) and name not in _DROPPED
     }
     return kept | {
         "GIT_CONFIG_GLOBAL": os.devnull,

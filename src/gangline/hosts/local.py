@@ -91,7 +91,7 @@ class LocalHost:
 
     def _watch_connection(self) -> None:
         fd = self._tmux.fileno()
-        self._wakes.watch_descriptor(fd, self._watched_descriptor)
+        self._wakes.watch_descriptor(fd, self._watched_descriptor, self.drain)
         self._watched_descriptor = fd
 
     def drain(self) -> None:

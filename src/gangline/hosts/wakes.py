@@ -9,6 +9,7 @@ import contextlib
 import os
 import selectors
 import signal
+from collections.abc import Callable
 from types import FrameType
 
 from gangline.hosts.processes import start_ticks
@@ -85,7 +86,7 @@ class Wakes:
             with contextlib.suppress(KeyError, ValueError, OSError):
                 self._selector.unregister(previous)
         if fd is not None:
-            self._selector.register(fd, selectors.EVENT_READ, "other")
+            self._selector.register(fd, selectors.EVENT_READ, drain)
 
     def wait(self, timeout_seconds: float) -> Wake:
         """Sleep until something happens or the time is over."""
@@ -103,7 +104,9 @@ class Wakes:
                 journal = journal or "" in hints[:-1]
             elif key.fd == self._wake_read:
                 os.read(self._wake_read, 4096)
-            elif key.data != "other":
+            elif callable(key.data):
+                key.data()
+            else:
                 issues.add(key.data)
                 self.unwatch(key.data)
         for issue in polled:

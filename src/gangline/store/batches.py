@@ -88,6 +88,7 @@ class Store:
         self._journal = Journal(paths.journal)
         self._lock = FileLock(paths.journal_lock)
         self._encoder = StateEncoder(self.batch)
+        self._written: tuple[int, int, int] | None = None  # of the state file as we left it
 
     # -- loading ---------------------------------------------------------------------------
 
@@ -297,6 +298,17 @@ class Store:
         self._journal.append(events)
         self.write_state()
 
+    def _keep_an_edit(self) -> None:
+        """Put a file aside that somebody changed by hand since it was written."""
+        try:
+            if self._written is None or _stamp(os.stat(self.paths.state)) == self._written:
+                return
+        except FileNotFoundError:
+            return
+        state = self._read_state()
+        if state and not digest_matches(state):
+            self._put_aside(state)
+
     def write_state(self) -> None:
         """Replace the state file by the fold.
 
@@ -309,9 +321,12 @@ class Store:
             fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
                 write_all(fd, data)
+                stamp = _stamp(os.fstat(fd))
             finally:
                 os.close(fd)
+            self._keep_an_edit()
             os.replace(part, self.paths.state)
+            self._written = stamp
         except OSError as error:
             raise StateError(
                 f"the state file could not be written: {error.strerror}",
@@ -361,3 +376,8 @@ class Store:
     def close(self) -> None:
         """Close the files."""
         self._journal.close()
+
+
+def _stamp(found: os.stat_result) -> tuple[int, int, int]:
+    """What tells a file that was written or replaced since."""
+    return found.st_ino, found.st_mtime_ns, found.st_size

@@ -138,25 +138,20 @@ def read_pointer(file: str) -> str | None:
 
     The path may be relative to the file's folder, and may hold anything but a final line end.
     """
+    return read_path(file, b"gitdir: ")
+
+
+def read_path(file: str, prefix: bytes = b"") -> str | None:
+    """The path that a file of git holds (`commondir`, `gitdir`), absolute; None if unreadable."""
     try:
         with open(file, "rb") as stream:
             content = stream.read(65536)
     except OSError:
         return None
-    if not content.startswith(b"gitdir: "):
+    path = os.fsdecode(content.removeprefix(prefix).rstrip(b"\r\n"))
+    if not path or not content.startswith(prefix):
         return None
-    target = os.fsdecode(content.removeprefix(b"gitdir: ").rstrip(b"\r\n"))
-    return os.path.realpath(os.path.join(os.path.dirname(file), target)) if target else None
-
-
-def read_path(file: str) -> str | None:
-    """The path that a file of git holds (`commondir`, `gitdir`), absolute; None if unreadable."""
-    try:
-        with open(file, "rb") as stream:
-            text = os.fsdecode(stream.read(65536).rstrip(b"\r\n"))
-    except OSError:
-        return None
-    return os.path.realpath(os.path.join(os.path.dirname(file), text)) if text else None
+    return os.path.realpath(os.path.join(os.path.dirname(file), path))
 
 
 def changed_files(folder: str, *, untracked: bool, git_dir: str | None = None) -> list[str]:
