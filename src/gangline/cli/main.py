@@ -14,7 +14,19 @@ def main() -> None:
     """Run the command line and exit with its code."""
     # What a start loads is kept: looking for garbage in it costs a large batch 0.1 s.
     gc.disable()
+    _mend_streams()
     sys.exit(run(sys.argv[1:]))
+
+
+def _mend_streams() -> None:
+    """Make stdin, stdout and stderr usable however the program was started."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:  # it was closed, and the next file opened would be in its place
+            fd = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(fd, "w" if number else "r", encoding="utf-8"))
+        elif number and stream.errors == "strict":  # a locale may know fewer characters
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run(argv: list[str]) -> int:

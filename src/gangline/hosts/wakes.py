@@ -76,9 +76,12 @@ class Wakes:
             self._selector.unregister(fd)
             os.close(fd)
 
-    def watch_descriptor(self, fd: int | None, previous: int | None) -> None:
-        """Wake when this descriptor is readable, instead of `previous` (the tmux connection).
+    def watch_descriptor(
+        self, fd: int | None, previous: int | None, drain: Callable[[], object]
+    ) -> None:
+        """Have `drain` called when this descriptor is readable, instead of `previous`.
 
+        For the tmux connection: what it tells unasked must be read, or it would wake for ever.
         Both may be the same number and yet two connections: it is registered anew in any case.
         """
         if previous is not None:

@@ -169,7 +169,7 @@ class Store:
         return batch if same and batch.seq <= len(found.lines) else None
 
     def _load_without_journal(self, state: bytes | None, *, repair: bool) -> bool:
-        if not state:
+        if state is None:
             return False
         try:
             batch = decode_state(state)
