@@ -225,7 +225,7 @@ def test_unusable_socket_setting_is_refused(setting):
     with pytest.raises(ConfigError) as caught:
         choose_socket(setting, {})
     assert caught.value.hint
-    assert caught.value.place == "[tmux] socket"
+    assert caught.value.place == "gangline.toml: tmux.socket"
 
 
 def test_socket_arguments_choose_the_kind():

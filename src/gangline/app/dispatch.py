@@ -27,7 +27,7 @@ from gangline.app.config import Config, render_prompt
 from gangline.core.batch import Batch, IssueState
 from gangline.core.model import IssueSpec
 from gangline.errors import ConfigError, GanglineError, MachineError, StateError
-from gangline.hosts.runner import MARK_VARIABLE
+from gangline.hosts.runner import MARK_VARIABLE, PROMPT
 from gangline.ports import Launch
 from gangline.workspaces.worktrees import Workspace
 
@@ -183,32 +183,20 @@ class Dispatcher:
         problem = self._workspaces.registered(workspace)
         if problem:
             raise StateError(problem, place=workspace.path)
-        issue, spec = batch.issues[key], self.spec(key)
+        issue = batch.issues[key]
         agent = self.agent(batch, issue)
         attempt_id = batch.attempt_id(key, number)
-        folder = os.path.join(self._attempts_folder, attempt_id)
-        prompt = render_prompt(self._config.batch.prompt, area=batch.area, issue=spec)
-        values = Placeholders(
-            prompt=prompt,
-            prompt_file=os.path.join(folder, "prompt.md"),
-            issue=key,
-            title=issue.title,
-            attempt=attempt_id,
-            session=str(uuid.uuid4()),
-            worktree=workspace.path,
-            branch=workspace.branch or "",
-        )
+        values = self._placeholders(batch, issue, attempt_id, workspace)
         argv, stdin = render(agent, values, resume=False)
-        names = {
+        environment = self._environment(agent) | {
             "GANGLINE_AREA": batch.area,
             "GANGLINE_BATCH": batch.batch_id,
             "GANGLINE_ISSUE": key,
             "GANGLINE_ATTEMPT": attempt_id,
-            "GANGLINE_ATTEMPT_DIR": folder,
+            "GANGLINE_ATTEMPT_DIR": os.path.dirname(values.prompt_file),
             "GANGLINE_RETRY": str(retry),
             MARK_VARIABLE: mark,
         }
-        environment = self._environment(agent) | names
         setup, setup_done = self._setup(workspace)
         return Launch(
             attempt_id=attempt_id,
@@ -220,7 +208,7 @@ class Dispatcher:
             branch=workspace.branch,
             argv=tuple(argv),
             program=self._program(agent),
-            prompt=prompt,
+            prompt=values.prompt,
             stdin=stdin,
             agent=agent.name,
             reads_prompt=agent.prompt != "none",
@@ -231,6 +219,21 @@ class Dispatcher:
             log_bytes=int(batch.policy.log_mb * 1_000_000),
             keep_failed=self._config.batch.keep_failed_panes,
             keep_completed=self._config.batch.keep_completed_panes,
+        )
+
+    def _placeholders(
+        self, batch: Batch, issue: IssueState, attempt_id: str, workspace: Workspace
+    ) -> Placeholders:
+        template = self._config.batch.prompt
+        return Placeholders(
+            prompt=render_prompt(template, area=batch.area, issue=self.spec(issue.key)),
+            prompt_file=os.path.join(self._attempts_folder, attempt_id, PROMPT),
+            issue=issue.key,
+            title=issue.title,
+            attempt=attempt_id,
+            session=str(uuid.uuid4()),
+            worktree=workspace.path,
+            branch=workspace.branch or "",
         )
 
     def _environment(self, agent: Agent) -> dict[str, str]:

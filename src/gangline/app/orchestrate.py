@@ -46,6 +46,8 @@ from gangline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNFINISHED, Gangline
 from gangline.ports import Clock, Host, Launch, LaunchUnknownError, Subject, Waiter
 from gangline.store.batches import Store, Transaction
 
+# Pane ids wait this long for a commit that is made anyway: nothing is decided by them.
+_LAUNCHED_PATIENCE_SECONDS = 0.05
 _OUTCOMES_THAT_LEAVE_A_PANE = (Outcome.KILLED, Outcome.DIED)
 
 
@@ -100,6 +102,7 @@ class Orchestrator:
         self._look_at: dict[str, float] = {}  # issue -> monotonic seconds
         self._confirm: set[str] = set()
         self._launched: list[Launched] = []
+        self._launched_at = 0.0
         self._next_poll = 0.0
         self._stop_seen = self._first = False
         self._signal: int | None = None
@@ -310,9 +313,11 @@ class Orchestrator:
     # -- the end ---------------------------------------------------------------------------
 
     def _timeout(self) -> float:
-        if self._hinted or self._launched:
+        if self._hinted:
             return 0.0
         ends = [self._next_poll, *self._look_at.values()]
+        if self._launched:
+            ends.append(self._launched_at + _LAUNCHED_PATIENCE_SECONDS)
         left = max(0.0, min(ends) - time.monotonic())
         refresh = self._observer.refresh_seconds
         return left if refresh is None else min(left, refresh)

@@ -1,8 +1,11 @@
 """What happened, one plain line an event: for a pipe, a log, and the scroll above the live view."""
 
+import errno
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
+from gangline.cli.table import clock, cut
 from gangline.core.batch import Batch
 from gangline.core.events import (
     AnyEvent,
@@ -43,6 +46,14 @@ _KILLS = {
     KillReason.TIMEOUT: "because its time is over ([batch] attempt_minutes)",
     KillReason.SIGNAL: "because its signal file says its work is over",
 }
+_STOPS = {
+    "signal 1": "its terminal has gone",
+    "signal 2": "Ctrl-C",
+    "signal 15": "asked to by a TERM signal",
+    "stop": "gangline stop",
+    "drained": "drained",
+}
+_TITLE_CELLS = 60
 _OUTCOMES = {Outcome.COMPLETED: "completed", Outcome.FAILED: "failed", Outcome.DIED: "died"}
 
 
@@ -51,13 +62,19 @@ class Lines:
 
     refresh_seconds: float | None = None
 
+    def __init__(self) -> None:
+        self._needed: str | None = None
+
     def happened(self, batch: Batch, events: Sequence[AnyEvent], *, away: bool = False) -> None:
-        """One line an event; what is only bookkeeping has none."""
+        """One line an event; what is only bookkeeping has none. And once, what it waits for."""
         lines = [text for event in events if (text := describe(batch, event))]
         if away and lines:
             self.say("While no orchestrator lived:")
         for text in lines:
             self.say(("  " if away else "") + text)
+        needed, self._needed = self._needed, needs(batch)
+        if self._needed and self._needed != needed:
+            self.note(self._needed)
 
     def note(self, text: str) -> None:
         """Something a person should know."""
@@ -71,17 +88,39 @@ class Lines:
         say(text)
 
 
+def needs(batch: Batch) -> str | None:
+    """What a person has to do before anything runs again; None while it goes on by itself."""
+    waits = batch.by_status[Status.PENDING]
+    if batch.dispatched or batch.unblockable or batch.stop or not waits:
+        return None
+    if batch.paused:
+        return f"nothing runs while the batch is paused: gangline resume {batch.area}"
+    if batch.draining or batch.ready(1):
+        return None
+    held = [f"#{key}" for key in waits if batch.issues[key].held]
+    if not held:
+        return None
+    names = ", ".join(held[:3]) + (f" and {len(held) - 3} more" if len(held) > 3 else "")
+    word = "is" if len(held) == 1 else "are"
+    return f"nothing runs while {names} {word} held: gangline release {batch.area} {held[0][1:]}"
+
+
+def come_back(area: str, alive: int) -> str:
+    """After a run that ended before its batch: what runs on, and how to go on."""
+    words = {0: "No agent is running.", 1: "1 agent runs on."}.get(alive, f"{alive} agents run on.")
+    return f"{words} Come back with: gangline run {area}"
+
+
 def describe(batch: Batch, event: AnyEvent) -> str | None:
     """An event in words; None for bookkeeping."""
-    clock = event.at[11:19]
     words = _of_batch(event) or _of_issue(batch, event)
-    return f"{clock} {words}" if words else None
+    return f"{clock(event.at)} {words}" if words else None
 
 
 def _of_batch(event: AnyEvent) -> str | None:
     match event:
         case OrchestratorStopped() if event.reason != "over":
-            return f"the orchestrator stops ({event.reason})"
+            return f"the orchestrator stops ({_STOPS.get(event.reason, event.reason)})"
         case StopRequested():
             return "asked to stop" + (" and to end the agents" if event.kill else "")
         case StopFinished():
@@ -107,8 +146,8 @@ def _of_issue(batch: Batch, event: AnyEvent) -> str | None:
         case Dispatched():
             again = ", again" if event.attempt else ""
             charge = " (its one automatic retry)" if event.retry else ""
-            title = one_line(batch.issues[issue].title, 60)
-            return f"{name} dispatched{again}{charge}: {title}"
+            title = cut(one_line(batch.issues[issue].title, _TITLE_CELLS), _TITLE_CELLS)
+            return f"{name} dispatched{again}{charge}" + (f": {title}" if title else "")
         case Launched():
             return f"{name} runs in pane {event.pane}"
         case Ended():
@@ -158,9 +197,17 @@ def _next(to: Status) -> str:
 
 def say(text: str) -> None:
     """Lines on stdout; whatever is in them, the terminal only shows it."""
-    print(harmless(text, keep="\n"), flush=True)
+    _put(text, sys.stdout)
 
 
 def warn(text: str) -> None:
     """Lines on stderr, as harmless."""
-    print(harmless(text, keep="\n"), file=sys.stderr, flush=True)
+    _put(text, sys.stderr)
+
+
+def _put(text: str, stream: TextIO) -> None:
+    try:
+        print(harmless(text, keep="\n"), file=stream, flush=True)
+    except OSError as error:
+        if error.errno != errno.EIO:  # the terminal has gone: nobody is left to be told
+            raise

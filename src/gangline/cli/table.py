@@ -1,6 +1,8 @@
 """Plain tables that a terminal, a pipe and a narrow window can all show.
 
-Widths are counted in terminal cells, so that Chinese, Japanese and Korean titles line up.
+Widths are counted in terminal cells, so that Chinese, Japanese and Korean titles line up. On a
+terminal no row is wider than it: long texts are cut first, then whole columns that say least go, so
+that what is left can be read at 40 columns as well.
 """
 
 import os
@@ -10,6 +12,14 @@ from collections.abc import Sequence
 from gangline.core.text import one_line
 
 _GAP = "  "
+_FLEXIBLE_MIN = 10  # cells; below this a column that can be left out says more by going
+
+
+def prepare_output() -> None:
+    """Let a terminal or pipe that cannot show a character show `?` instead of ending the run."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream.encoding.lower() not in ("utf-8", "utf8"):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr] # they are text files
 
 
 def cells(text: str) -> int:
@@ -19,17 +29,18 @@ def cells(text: str) -> int:
     import unicodedata  # noqa: PLC0415 - 2 ms that most tables do not need
 
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
-    marks = sum(unicodedata.combining(c) != 0 for c in text)
-    return len(text) + wide - marks
+    unseen = sum(unicodedata.category(c) in ("Mn", "Me", "Cf") for c in text)
+    return len(text) + wide - unseen
 
 
 def cut(text: str, width: int) -> str:
     """The text in at most `width` cells, with an ellipsis where it was cut."""
     if cells(text) <= width:
         return text
+    text = text[:width]  # no character but an unseen one takes less than a cell
     while text and cells(text) > width - 1:
         text = text[:-1]
-    return text + "…"
+    return text + "…" if width > 0 else ""
 
 
 def _pad(text: str, width: int) -> str:
@@ -50,29 +61,53 @@ def terminal_width() -> int:
 
 
 def table(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], *, flexible: int, width: int = 0
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    flexible: Sequence[int],
+    optional: Sequence[int] = (),
+    width: int = 0,
 ) -> str:
-    """Lines of a table; every cell is made harmless.
+    """Lines of a table; every cell is made harmless. Columns without any text are left out.
 
     Args:
         heads: Column titles.
         rows: Cells as they are; untrusted text is fine.
-        flexible: The column that gives way when the terminal is narrow.
+        flexible: The columns that give way when the terminal is narrow.
+        optional: The columns that go when that is not enough, the first of them first.
         width: Of the terminal; 0 for no limit.
     """
     clean = [[one_line(cell) if cell else "" for cell in row] for row in rows]
-    used = [c for c in range(len(heads)) if any(row[c] for row in clean) or c == flexible]
-    grid = [[heads[c] for c in used], *([row[c] for c in used] for row in clean)]
-    sizes = [max(cells(row[c]) for row in grid) for c in range(len(used))]
+    used = [c for c in range(len(heads)) if any(row[c] for row in clean)]
+    used = used or list(range(len(heads)))
+    sizes = {c: max(cells(heads[c]), *(cells(row[c]) for row in clean), 0) for c in used}
     if width:
-        over = sum(sizes) + len(_GAP) * (len(sizes) - 1) - width
-        place = used.index(flexible)
-        sizes[place] = max(min(8, sizes[place]), sizes[place] - max(0, over))
+        _fit(sizes, flexible, optional, width)
     lines = []
-    for row in grid:
-        line = _GAP.join([_pad(row[c], sizes[c]) for c in range(len(sizes))]).rstrip()
+    for row in [heads, *clean]:
+        line = _GAP.join([_pad(row[c], size) for c, size in sizes.items()]).rstrip()
         lines.append(cut(line, width) if width else line)
     return "\n".join(lines)
+
+
+def _fit(
+    sizes: dict[int, int], flexible: Sequence[int], optional: Sequence[int], width: int
+) -> None:
+    """Shrink and drop columns until the row has at most `width` cells, where that can be."""
+    going = [column for column in optional if column in sizes]
+    while True:
+        gaps = len(_GAP) * (len(sizes) - 1)
+        giving = [column for column in flexible if column in sizes]
+        left = width - gaps - sum(size for c, size in sizes.items() if c not in giving)
+        least = sum(min(sizes[c], _FLEXIBLE_MIN) for c in giving)
+        if left >= least or not going:
+            break
+        del sizes[going.pop(0)]
+    giving.sort(key=lambda column: sizes[column])
+    while giving:  # short ones keep what they need; the rest is shared
+        column = giving.pop(0)
+        sizes[column] = max(1, min(sizes[column], left // (len(giving) + 1)))
+        left -= sizes[column]
 
 
 def duration(seconds: float) -> str:
@@ -90,3 +125,10 @@ def seconds_between(start: str, end: str) -> float:
     from datetime import datetime  # noqa: PLC0415 - `status` of a quiet batch needs no times
 
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+
+
+def clock(at: str) -> str:
+    """A time as the journal writes it (UTC), as a clock on the wall here shows it: `14:03:59`."""
+    from datetime import datetime  # noqa: PLC0415 - as above
+
+    return datetime.fromisoformat(at).astimezone().strftime("%H:%M:%S")

@@ -94,7 +94,7 @@ class Store:
 
     def exists(self) -> bool:
         """Whether the area has a batch."""
-        return self._journal.exists() or os.path.exists(self.paths.state)
+        return self._journal.exists() or bool(self._read_state())
 
     def load(self, *, repair: bool = False) -> bool:
         """Read the batch; False if there is none.
@@ -153,7 +153,7 @@ class Store:
         try:
             with open(self.paths.state, "rb") as file:
                 return file.read()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def _checkpoint(self, state: bytes | None, found: Lines) -> Batch | None:
@@ -169,7 +169,7 @@ class Store:
         return batch if same and batch.seq <= len(found.lines) else None
 
     def _load_without_journal(self, state: bytes | None, *, repair: bool) -> bool:
-        if state is None:
+        if not state:
             return False
         try:
             batch = decode_state(state)

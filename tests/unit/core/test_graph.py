@@ -1,5 +1,7 @@
 """The DAG: refused whole with every edge's place; waves, heights, critical path of what is left."""
 
+from itertools import pairwise
+
 import pytest
 from core_builders import STEADY
 from hypothesis import given
@@ -94,9 +96,7 @@ def test_a_chain_of_ten_thousand_does_not_recurse():
 @st.composite
 def acyclic(draw):
     count = draw(st.integers(0, 8))
-    return {
-        str(n): tuple(str(m) for m in range(n) if draw(st.booleans())) for n in range(count)
-    }
+    return {str(n): tuple(str(m) for m in range(n) if draw(st.booleans())) for n in range(count)}
 
 
 @STEADY
@@ -118,4 +118,4 @@ def test_a_cycle_that_is_named_is_one(needs):
         waves(dag)  # would raise if one had been overlooked
         return
     assert cycle[0] == cycle[-1]
-    assert all(b in dag[a] for a, b in zip(cycle, cycle[1:], strict=False))
+    assert all(b in dag[a] for a, b in pairwise(cycle))
