@@ -11,7 +11,7 @@ import time
 import pytest
 
 from gangline.errors import ConfigError, InputError, MachineError, StateError
-from gangline.workspaces import git_environment, run_git
+from gangline.workspaces.git import git_environment, run_git
 from gangline.workspaces.repository import Place, create_workspace, locate, workspace_folder
 from gangline.workspaces.worktrees import GitWorktrees, SharedFolder, Workspace
 

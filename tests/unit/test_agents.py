@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gangline.agents import (
+from gangline.agents.placeholders import (
     check_placeholders,
     clean_text,
     did_you_mean,

@@ -20,12 +20,12 @@ from gangline.app.config import (
     Config,
     load_config,
     parse_config,
-    render_branch,
     render_prompt,
 )
 from gangline.app.config_template import template
 from gangline.core.model import IssueSpec
 from gangline.errors import EXIT_USAGE, ConfigError
+from gangline.workspaces.git import render_branch
 
 
 def refusal(text: str) -> ConfigError:

@@ -16,7 +16,13 @@ from typing import Annotated, Literal, NoReturn
 import msgspec
 from msgspec import Meta
 
-from gangline.agents import check_placeholders, clean_text, did_you_mean, expand, placeholders_of
+from gangline.agents.placeholders import (
+    check_placeholders,
+    clean_text,
+    did_you_mean,
+    expand,
+    placeholders_of,
+)
 from gangline.errors import ConfigError, GanglineError, InputError, MachineError
 
 ARGV_BYTES_MAX = 100_000  # Linux refuses one argument over 128 KiB; leave room for the rest

@@ -15,10 +15,17 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
-from gangline.agents import check_placeholders, clean_text, did_you_mean, expand, placeholders_of
+from gangline.agents.placeholders import (
+    check_placeholders,
+    clean_text,
+    did_you_mean,
+    expand,
+    placeholders_of,
+)
 from gangline.agents.registry import AgentConfig, Argv, check_agent, check_argv, find_agent
 from gangline.core.model import IssueSpec
 from gangline.errors import ConfigError
+from gangline.workspaces.git import render_branch
 
 CONFIG_NAME = "gangline.toml"
 CONFIG_BYTES_MAX = 1_000_000
@@ -184,11 +191,6 @@ def render_prompt(template: str, *, area: str, issue: IssueSpec) -> str:
     """The prompt of one issue, fit for a file and an argument; `template` is `[batch] prompt`."""
     values = {"area": area, "issue": issue.key, "title": issue.title, "body": issue.body}
     return clean_text(expand(template, values))
-
-
-def render_branch(template: str, *, area: str, issue: str) -> str:
-    """The branch of one issue, given by its text form; `template` is `[workspace] branch`."""
-    return expand(template, {"area": area, "issue": issue})
 
 
 def _parse_toml(text: str) -> dict[str, Any]:

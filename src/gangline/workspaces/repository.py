@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from gangline.durable import sync_folder
 from gangline.errors import ConfigError, InputError, MachineError
-from gangline.workspaces import changed_files, read_path, read_pointer, run_git, some
+from gangline.workspaces.git import changed_files, read_path, read_pointer, run_git, some
 
 UNMERGED_COUNTED_MAX = 50
 WORKSPACE_FOLDER = ".workspace"

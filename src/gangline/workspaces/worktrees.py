@@ -24,7 +24,7 @@ import msgspec
 
 from gangline.durable import make_folders
 from gangline.errors import InputError, MachineError, StateError
-from gangline.workspaces import (
+from gangline.workspaces.git import (
     changed_files,
     check_branch,
     claims,
@@ -44,6 +44,7 @@ from gangline.workspaces import (
     not_ours,
     read_pointer,
     relink,
+    render_branch,
     repository,
     run_git,
     some,
@@ -112,8 +113,7 @@ class GitWorktrees:
 
     def branch(self, issue: str) -> str:
         """The branch of an issue, without `refs/heads/`."""
-        # Not str.format: the template may not reach into objects ({area.__class__}).
-        return self._branch_template.replace("{area}", self._area).replace("{issue}", issue)
+        return render_branch(self._branch_template, area=self._area, issue=issue)
 
     def prepare_batch(self, issues: Sequence[str]) -> None:
         """Refuse what would hurt a new batch, before anything is written; changes nothing.

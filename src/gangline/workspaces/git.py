@@ -1,0 +1,406 @@
+"""How git is asked, and how its small files are read.
+
+`repository` is read on every call of the command line, so nothing heavy is imported at the top of
+it or of this file; import `worktrees` only where worktrees are made or read.
+
+Git runs as the user has it (configuration, hooks, filters), but always on the repository of the
+folder it is run in, in English, and never asking a question.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+
+from gangline.errors import GanglineError, InputError, MachineError, StateError
+
+GIT_VERSION_MIN = (2, 30)
+COMMAND_SECONDS_MAX = 300
+ORPHAN_SECONDS_MAX = 10
+NAMES_SHOWN_MAX = 5
+
+# The variables that tie git to one repository (`git rev-parse --local-env-vars`), without
+# GIT_CONFIG_*: those are settings of the user, and the user's git is to behave as it always does.
+_REPOSITORY_VARIABLES = (
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE"),
+    *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_QUARANTINE_PATH"),
+    *("GIT_NAMESPACE", "GIT_PREFIX", "GIT_INTERNAL_SUPER_PREFIX", "GIT_CONFIG"),
+    *("GIT_GRAFT_FILE", "GIT_SHALLOW_FILE", "GIT_REPLACE_REF_BASE", "GIT_NO_REPLACE_OBJECTS"),
+)
+
+
+class Answer:
+    """What a git command said: its exit code, its output and its messages."""
+
+    __slots__ = ("code", "messages", "output")
+
+    def __init__(self, code: int, output: str, messages: str) -> None:
+        self.code = code
+        self.output = output
+        self.messages = messages
+
+
+def git_environment(*, as_called: bool = False) -> dict[str, str]:
+    """The environment git runs in.
+
+    Args:
+        as_called: Keep the variables that name a repository ($GIT_DIR …), which otherwise would
+            send every command to that one instead of the one of its folder.
+    """
+    environment = dict(os.environ)
+    if not as_called:
+        for name in _REPOSITORY_VARIABLES:
+            environment.pop(name, None)
+    environment["LC_ALL"] = "C"
+    environment["GIT_TERMINAL_PROMPT"] = "0"
+    return environment
+
+
+def run_git(arguments: Sequence[str], folder: str, *, as_called: bool = False) -> Answer:
+    """Run git in a folder and return whatever it answers, also a failure.
+
+    Raises:
+        MachineError: git is missing, or does not answer within COMMAND_SECONDS_MAX.
+        InputError: the folder is gone.
+    """
+    import subprocess  # noqa: PLC0415 - slow to import, and most calls never need it
+
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=folder,
+            env=git_environment(as_called=as_called),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=COMMAND_SECONDS_MAX,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise MachineError(
+            f"git did not answer within {COMMAND_SECONDS_MAX} seconds",
+            place=folder,
+            hint="run `git status` in that folder to see what it waits for",
+        ) from None
+    except OSError as error:
+        if not os.path.isdir(folder):
+            raise InputError("the folder is gone", place=folder) from None
+        raise git_missing(error) from None
+    return Answer(done.returncode, os.fsdecode(done.stdout), os.fsdecode(done.stderr))
+
+
+def demand_git(arguments: Sequence[str], folder: str, purpose: str) -> str:
+    """Run git in a folder and return its output.
+
+    Raises:
+        InputError: it failed; its messages are the causes.
+        MachineError: as `run_git`.
+    """
+    answer = run_git(arguments, folder)
+    if answer.code != 0:
+        raise InputError(
+            f"git could not {purpose}",
+            place=folder,
+            causes=answer.messages.splitlines(),
+            hint="mend what git says and run again",
+        )
+    return answer.output
+
+
+def git_missing(error: OSError) -> MachineError:
+    """The error for a git program that cannot be started."""
+    return MachineError(
+        "git cannot be started",
+        causes=[str(error)],
+        hint="install git {}.{} or newer and see that it is on PATH".format(*GIT_VERSION_MIN),
+    )
+
+
+def git_version(folder: str) -> tuple[int, int]:
+    """The version of the git program, as (major, minor).
+
+    Raises:
+        MachineError: it is missing or older than GIT_VERSION_MIN.
+    """
+    words = run_git(["version"], folder).output.split()
+    numbers = [
+        int(part) for part in (words[2] if len(words) > 2 else "").split(".")[:2] if part.isdigit()
+    ]
+    version = (numbers[0], numbers[1]) if len(numbers) == 2 else (0, 0)
+    if version < GIT_VERSION_MIN:
+        raise MachineError(
+            f"git is too old: {' '.join(words) or 'it does not tell its version'}",
+            hint="install git {}.{} or newer".format(*GIT_VERSION_MIN),
+        )
+    return version
+
+
+def read_pointer(file: str) -> str | None:
+    """The folder that a `.git` file (`gitdir: …`) points to, absolute; None if it is no such file.
+
+    The path may be relative to the file's folder, and may hold anything but a final line end.
+    """
+    return read_path(file, b"gitdir: ")
+
+
+def read_path(file: str, prefix: bytes = b"") -> str | None:
+    """The path that a file of git holds (`commondir`, `gitdir`), absolute; None if unreadable."""
+    try:
+        with open(file, "rb") as stream:
+            content = stream.read(65536)
+    except OSError:
+        return None
+    path = os.fsdecode(content.removeprefix(prefix).rstrip(b"\r\n"))
+    if not path or not content.startswith(prefix):
+        return None
+    return os.path.realpath(os.path.join(os.path.dirname(file), path))
+
+
+def changed_files(folder: str, *, untracked: bool, git_dir: str | None = None) -> list[str]:
+    """The files of a worktree with uncommitted changes, staged or not; ignored ones do not count.
+
+    Args:
+        folder: The top of the worktree.
+        untracked: Whether files that git does not know count too.
+        git_dir: The worktree's own git folder. With it a folder that lost its `.git` file is never
+            taken for a part of the repository around it.
+
+    Raises:
+        InputError: git cannot tell.
+    """
+    own = [] if git_dir is None else ["--git-dir", git_dir, "--work-tree", folder]
+    files = f"--untracked-files={'normal' if untracked else 'no'}"
+    arguments = ["--no-optional-locks", *own, "status", "--porcelain", "-z", files]
+    fields = iter(demand_git(arguments, folder, "tell what is uncommitted").split("\0"))
+    names = []
+    for field in fields:
+        if field:
+            names.append(field[3:])
+            if field[0] in "RC":
+                next(fields)  # the name it had before
+    return names
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - NAMES_SHOWN_MAX
+    return ", ".join(names[:NAMES_SHOWN_MAX]) + (f" and {more} more" if more > 0 else "")
+
+
+def link_fault(path: str, git_dir: str) -> str | None:
+    """Why the folder and the private git folder do not point to each other; None if they do."""
+    entry = os.path.join(path, ".git")
+    if read_pointer(entry) != os.path.realpath(git_dir):
+        return f"{entry} does not point to {git_dir}"
+    if read_path(os.path.join(git_dir, "gitdir")) != os.path.realpath(entry):
+        return f"{git_dir} is of another worktree than {path}"
+    return None
+
+
+def head_fault(git_dir: str, branch: str) -> str | None:
+    """Why the worktree is not on the branch; None if it is."""
+    try:
+        with open(os.path.join(git_dir, "HEAD"), "rb") as file:
+            head = os.fsdecode(file.read(4096)).rstrip()
+    except OSError as error:
+        return f"the worktree has no HEAD: {error}"
+    if head == f"ref: refs/heads/{branch}":
+        return None
+    found = head.removeprefix("ref: refs/heads/")
+    return f"the worktree is on {found} instead of the branch {branch}"
+
+
+def is_initializing(git_dir: str) -> bool:
+    """Whether `git worktree add` still was at work: it locks the worktree with this reason."""
+    try:
+        with open(os.path.join(git_dir, "locked"), "rb") as file:
+            return file.read(100).strip() == b"initializing"
+    except OSError:
+        return False
+
+
+def is_expendable(path: str, git_dir: str) -> bool:
+    """Whether a half-made worktree holds nothing but unchanged files of its commit."""
+    if not os.path.lexists(os.path.join(git_dir, "index")):  # killed in the midst of the checkout
+        run_git(["--git-dir", git_dir, "--work-tree", path, "reset", "--quiet"], path)
+    try:
+        names = changed_files(path, untracked=True, git_dir=git_dir)
+    except GanglineError:
+        return False
+    # The file that git was at when it was killed is there, but empty.
+    files = [os.path.join(path, name) for name in names]
+    return not any(os.path.lexists(file) and os.lstat(file).st_size for file in files)
+
+
+def check_branch(path: str, git_dir: str, branch: str) -> None:
+    """Refuse a worktree that is not on its branch: the agent or a person has switched it.
+
+    Raises:
+        StateError: naming where it is and the command that brings it back.
+    """
+    import shlex  # noqa: PLC0415 - for a message only
+
+    fault = head_fault(git_dir, branch)
+    if fault is None:
+        return
+    git = f"git -C {shlex.quote(path)}"
+    rebasing = any(os.path.isdir(f"{git_dir}/rebase-{name}") for name in ("merge", "apply"))
+    raise StateError(
+        fault,
+        place=path,
+        causes=["a rebase is in progress in it"] if rebasing else [],
+        hint=f"`{git} rebase --abort`" if rebasing else f"`{git} switch {shlex.quote(branch)}`",
+    )
+
+
+def standing_of(path: str, common: str) -> str:
+    """What is where a worktree should be: "absent", "linked", "broken" or "foreign".
+
+    absent: nothing. linked: a worktree of the repository of `common`, on whatever branch. broken: a
+    folder that git does not take for a worktree. foreign: not ours to touch.
+    """
+    if not os.path.lexists(path):
+        return "absent"
+    entry = os.path.join(path, ".git")
+    if os.path.islink(path) or not os.path.isdir(path) or os.path.isdir(entry):
+        return "foreign"
+    git_dir = read_pointer(entry)
+    if git_dir is None or not os.path.isdir(git_dir):
+        return "broken"
+    if os.path.dirname(git_dir) != os.path.join(common, "worktrees"):
+        return "foreign"
+    return "linked" if link_fault(path, git_dir) is None else "broken"
+
+
+def not_ours(path: str) -> InputError:
+    """The error for a folder whose standing is "foreign"."""
+    import shlex  # noqa: PLC0415 - for a message only
+
+    quoted = shlex.quote(path)
+    return InputError(
+        "what is where the issue's worktree should be is not a worktree of this repository",
+        place=path,
+        hint=f"move it away: `mv {quoted} {quoted}.aside`",
+    )
+
+
+def claims(common: str) -> Iterator[tuple[str, str]]:
+    """Each private git folder, and the `.git` file that it says is its worktree's."""
+    folder = os.path.join(common, "worktrees")
+    for name in os.listdir(folder) if os.path.isdir(folder) else []:
+        claimed = read_path(os.path.join(folder, name, "gitdir"))
+        if claimed is not None:
+            yield os.path.join(folder, name), claimed
+
+
+def mend_pointers(common: str, workspace: str) -> None:
+    """Write what a killed `git worktree add` of ours left out, and git itself stops at.
+
+    With an empty `commondir` anywhere `git worktree` and `git branch` fail everywhere.
+    """
+    for git_dir, claimed in claims(common):
+        file = os.path.join(git_dir, "commondir")
+        ours = claimed.startswith(workspace + os.sep)
+        if ours and os.path.exists(file) and os.path.getsize(file) == 0:
+            with open(file, "wb") as stream:
+                stream.write(b"../..\n")  # it is never anything else (gitrepository-layout(5))
+
+
+def relink(path: str, branch: str, place_top: str, common: str) -> bool:
+    """Tie a folder with work in it to its private git folder again; whether that could be done.
+
+    It can if its `.git` file was lost, or if the whole repository was moved. This is not left to
+    `git worktree repair`, which in a copy of a repository would take the original's worktrees.
+    """
+    if not set(os.listdir(path)) - {".git"}:
+        return False
+    entry = os.path.join(path, ".git")
+    tail = os.sep + os.path.relpath(entry, place_top)
+    for git_dir, claimed in claims(common):
+        if claimed.endswith(tail) and head_fault(git_dir, branch) is None:
+            for file, text in ((f"{git_dir}/gitdir", entry), (entry, f"gitdir: {git_dir}")):
+                with open(file, "wb") as stream:
+                    stream.write(os.fsencode(f"{text}\n"))
+            return True
+    return False
+
+
+def lock_files(common: str, git_dir: str | None, branch: str) -> list[str]:
+    """The lock files that a killed git leaves, and that would stop every later one."""
+    own = [] if git_dir is None else [f"{git_dir}/index.lock", f"{git_dir}/HEAD.lock"]
+    return [f"{common}/refs/heads/{branch}.lock", *own]
+
+
+def drop_lock_files(common: str, git_dir: str | None, branch: str) -> None:
+    """Delete those that no living process has open."""
+    for file in lock_files(common, git_dir, branch):
+        try:
+            if not _processes_with(os.stat(file)):
+                os.unlink(file)
+        except FileNotFoundError:  # or a git that a killed gangline had started just let go of it
+            continue
+
+
+def marker_of(path: str) -> str:
+    """The file that is there while the worktree is being made."""
+    return f"{path}.making"
+
+
+def end_orphan(path: str) -> bool:
+    """Whether the worktree was still being made; if git still is, for a dead gangline, end it.
+
+    Raises:
+        StateError: it does not end.
+    """
+    import fcntl  # noqa: PLC0415 - as those below: only where a worktree is made
+    import shlex  # noqa: PLC0415
+    import signal  # noqa: PLC0415
+    import time  # noqa: PLC0415
+    from contextlib import suppress  # noqa: PLC0415
+
+    try:
+        descriptor = os.open(marker_of(path), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        limit = time.monotonic() + ORPHAN_SECONDS_MAX
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                pass
+            if time.monotonic() > limit:
+                raise StateError(
+                    "a `git worktree add` of an earlier gangline is still at work here",
+                    place=path,
+                    hint=f"`lsof {shlex.quote(marker_of(path))}` names it; end it and run again",
+                )
+            # Whoever has this very file open is that git or a hook of it: no guess by id or name.
+            for process in _processes_with(os.fstat(descriptor)):
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            time.sleep(0.01)
+    finally:
+        os.close(descriptor)
+
+
+def _processes_with(file: os.stat_result) -> list[int]:
+    """The other processes that have the file open; none where there is no /proc (macOS)."""
+    from contextlib import suppress  # noqa: PLC0415 - only after a crash
+
+    found = []
+    for name in os.listdir("/proc") if os.path.isdir("/proc/self/fd") else []:
+        if name.isdigit() and int(name) != os.getpid():
+            with suppress(OSError):  # it ended, or is another user's
+                for descriptor in os.listdir(f"/proc/{name}/fd"):
+                    if os.path.samestat(os.stat(f"/proc/{name}/fd/{descriptor}"), file):
+                        found.append(int(name))
+                        break
+    return found
+
+
+def render_branch(template: str, *, area: str, issue: str) -> str:
+    """The branch of one issue, given by its text form; `template` is `[workspace] branch`.
+
+    Not str.format: the template may not reach into objects ({area.__class__}). Neither an area nor
+    an id can hold a brace.
+    """
+    return template.replace("{area}", area).replace("{issue}", issue)
