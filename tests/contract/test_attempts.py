@@ -322,3 +322,12 @@ def test_area_that_cannot_be_listed_is_an_error_and_not_empty(tmp_path):
     (tmp_path / "attempts").write_text("")
     with pytest.raises(NotADirectoryError):
         AttemptFolders(str(tmp_path), "wake").numbers()
+
+
+def test_environment_that_no_runner_read_goes_when_the_attempt_is_over(stage):
+    launch = stage.launch()
+    stage.prepare(launch)
+    assert stage.path(launch, "environment").exists()
+    stage.folders.forget(launch.attempt_id)
+    assert not stage.path(launch, "environment").exists()
+    assert stage.path(launch, "spec.json").exists()

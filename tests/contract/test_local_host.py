@@ -87,6 +87,22 @@ def machine(stage, private_tmux):
     made.wakes.close()
 
 
+@pytest.fixture
+def free_number():
+    """Makes this descriptor number, if it is free, the next that is given out."""
+    fillers = []
+
+    def make(wanted):
+        while (fd := os.open(os.devnull, os.O_RDONLY)) < wanted:
+            fillers.append(fd)
+        os.close(fd)
+        assert fd == wanted, "the connection is still open"
+
+    yield make
+    for fd in fillers:
+        os.close(fd)
+
+
 def held(stage, **changes):
     return stage.launch(HELD, **changes)
 
@@ -166,10 +182,11 @@ def test_launch_after_the_session_was_closed_makes_a_new_one(stage, machine):
 
 
 def test_launch_on_a_hanging_server_is_unknown_and_the_host_goes_on(
-    stage, private_tmux, stopped, process
+    stage, private_tmux, stopped, process, free_number
 ):
     machine = Machine(stage, private_tmux(timeout_seconds=0.5))
     machine.host.open_session()
+    connection = machine.tmux.fileno()
     server = machine.tmux.server()
     launch = held(stage)
     stopped(server.pid)
@@ -177,7 +194,7 @@ def test_launch_on_a_hanging_server_is_unknown_and_the_host_goes_on(
     with pytest.raises(LaunchUnknownError):
         machine.start(launch)
     assert time.monotonic() - started < DEADLINE_SECONDS
-    # The number of the lost connection's descriptor is free now, and is given to this.
+    free_number(connection)  # of the lost connection; it is given to the next
     machine.wakes.watch("7", process.pid)
     process.kill()
     while "7" not in machine.wakes.wait(DEADLINE_SECONDS).issues:
@@ -412,12 +429,16 @@ def test_pane_of_an_attempt_whose_mark_begins_alike_is_not_closed(stage, machine
     assert pane in machine.panes()
 
 
-def test_retiring_without_a_server_is_no_error_and_frees_the_connection(stage, machine, process):
+def test_retiring_without_a_server_is_no_error_and_frees_the_connection(
+    stage, machine, process, free_number
+):
     launch = held(stage)
     pane, _ = machine.start(launch)
     agent_of(stage)
     machine.kill_server()
+    connection = machine.tmux.fileno()
     machine.host.retire(stage.subject(launch), pane)
+    free_number(connection)
     machine.wakes.watch("7", process.pid)
     process.kill()
     deadline = time.monotonic() + DEADLINE_SECONDS

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gangline.agents import registry
 from gangline.agents.placeholders import (
     check_placeholders,
     clean_text,
     did_you_mean,
     expand,
     placeholders_of,
-    registry,
 )
 from gangline.agents.registry import (
     ARGV_BYTES_MAX,

@@ -199,8 +199,10 @@ class AttemptFolders:
         return found
 
     def forget(self, attempt_id: str) -> None:
-        """The attempt is over."""
+        """The attempt is over: what its runner did not come to read may hold secrets, and goes."""
         self._claims.pop(attempt_id, None)
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(self.path(attempt_id), ENVIRONMENT))
 
     def _read_signal(self, subject: Subject) -> Signal:
         """The signal file, believed only if it is newer than the attempt's dispatch."""

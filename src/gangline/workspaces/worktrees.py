@@ -24,30 +24,32 @@ import msgspec
 
 from gangline.durable import make_folders
 from gangline.errors import InputError, MachineError, StateError
+from gangline.workspaces import repository
 from gangline.workspaces.git import (
     changed_files,
-    check_branch,
-    claims,
     demand_git,
-    drop_lock_files,
-    end_orphan,
     git_environment,
     git_missing,
     git_version,
     head_fault,
+    link_fault,
+    read_pointer,
+    render_branch,
+    run_git,
+    some,
+)
+from gangline.workspaces.mending import (
+    check_branch,
+    claims,
+    drop_lock_files,
+    end_orphan,
     is_expendable,
     is_initializing,
-    link_fault,
     lock_files,
     marker_of,
     mend_pointers,
     not_ours,
-    read_pointer,
     relink,
-    render_branch,
-    repository,
-    run_git,
-    some,
     standing_of,
 )
 from gangline.workspaces.repository import Place
