@@ -114,6 +114,8 @@ def _grant(issue: IssueState, wish: Wish) -> tuple[Status, str]:
 
 
 def _words(record: ExitRecord) -> str:
+    if record.refused is not None:
+        return record.refused
     if record.signal is not None:
         return f"ended by signal {record.signal}"
     return f"exit code {record.code}"

@@ -100,13 +100,13 @@ def _every_pid() -> "Iterator[int]":
         yield from new
 
 
-def set_subreaper() -> None:
-    """Make orphans of the agent children of this process (Linux); harmless elsewhere."""
+def set_subreaper() -> bool:
+    """Make orphans of the agent children of this process (Linux); whether it worked."""
     if not sys.platform.startswith("linux"):
-        return
+        return False
     import ctypes  # noqa: PLC0415 - 7 ms
 
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 
 
 def marked_processes(mark: str, *, session: int | None = None) -> dict[int, int]:
@@ -220,7 +220,7 @@ def end_marked(
     *,
     session: int | None = None,
     grace_seconds: float = 2.0,
-    reap: "Callable[[], None]" = lambda: None,
+    reap: "Callable[[], object]" = lambda: None,
 ) -> int:
     """End every process of an attempt and see it gone: TERM, after the grace KILL, until none is.
 

@@ -27,6 +27,7 @@ LOCK, CLAIM, STARTING, EXIT = "lock", "claim", "starting", "exit.json"
 SPEC, PROMPT, ENVIRONMENT, OUTPUT = "spec.json", "prompt.md", "environment", "output.log"
 MARK_VARIABLE = "GANGLINE_MARK"
 
+_PR_SET_CHILD_SUBREAPER = 36
 _LOCK_RETRY_SECONDS = 0.001
 _HUP, _INT, _TERM, _CHLD = 1, 2, 15, _signal.SIGCHLD
 
@@ -219,6 +220,25 @@ def spawn(
         return os.posix_spawn(program, argv, environment, setpgroup=0, **options)
 
 
+def become_reaper() -> bool:
+    """Have orphans become children of this process, so that none gets away; whether it worked.
+
+    Linux only (prctl). `ctypes` would cost 4 ms before the agent; its C half alone costs 0.5.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        import _ctypes  # noqa: PLC0415 - see the docstring
+
+        itself = _ctypes.dlopen(None, 0)  # type: ignore[arg-type] # None: this program
+        prctl = _ctypes.dlsym(itself, "prctl")
+        return bool(_ctypes.call_function(prctl, (_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)) == 0)
+    except (ImportError, AttributeError, OSError):
+        from gangline.hosts.processes import set_subreaper  # noqa: PLC0415 - the slow way
+
+        return set_subreaper()
+
+
 def start_step(
     attempt: Attempt, spec: "dict[str, Any]", environment: dict[bytes, bytes], output: int
 ) -> tuple[int, str | None]:
@@ -254,13 +274,14 @@ def main(path: str) -> int:
     if problem is None:
         attempt.touch(STARTING)
         attempt.sync()  # the claim's name and this one
+        is_reaper = become_reaper()
         output_read, output_write = os.pipe2(os.O_CLOEXEC)
         pid, problem = start_step(attempt, spec, environment, output_write)
     else:
-        pid, output_read, output_write = 0, -1, -1
+        pid, output_read, output_write, is_reaper = 0, -1, -1, False
     from gangline.hosts.runner_watch import Watch  # noqa: PLC0415 - the agent runs by now
 
-    watch = Watch(attempt, spec, signals, environment)
+    watch = Watch(attempt, spec, signals, environment, is_reaper=is_reaper)
     return watch.run(pid, output_read, output_write, lock, problem)
 
 

@@ -12,7 +12,7 @@ import select
 import time
 
 from gangline.core.text import PaneFilter, harmless
-from gangline.hosts.processes import end_marked, kill_marked, set_subreaper
+from gangline.hosts.processes import end_marked, kill_marked
 from gangline.hosts.runner import (
     EXIT,
     MARK_VARIABLE,
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 65536
 _SIGINT, _SIGTERM = 2, 15
-# A short agent is gone before this; only longer ones pay for loading ctypes (7 ms).
-_SUBREAPER_AFTER_MS = 50
 _ENDING_POLL_MS = 10
 _PANE_PATIENCE_SECONDS = 1.0
 _PANE_POLL_SECONDS = 0.002
@@ -46,6 +44,8 @@ class Watch:
         spec: "dict[str, Any]",
         signals: Signals,
         environment: dict[bytes, bytes],
+        *,
+        is_reaper: bool,
     ) -> None:
         self._attempt = attempt
         self._spec = spec
@@ -60,6 +60,7 @@ class Watch:
         self._log = self._open_log()
         self._interrupts_passed = 0
         self._session = 0
+        self._is_reaper = is_reaper
 
     def run(self, pid: int, output: int, output_write: int, lock: int, problem: str | None) -> int:
         """Watch the steps to their end, record it, wake the orchestrator; the exit status."""
@@ -102,8 +103,6 @@ class Watch:
         poller = select.poll()
         poller.register(output, select.POLLIN)
         poller.register(self._signals.wake_read, select.POLLIN)
-        patience_ms: int | None = _SUBREAPER_AFTER_MS
-        subreaper_at = time.monotonic() + _SUBREAPER_AFTER_MS / 1000
         while True:
             status = _exit_status(pid)
             if status is not None:
@@ -111,10 +110,7 @@ class Watch:
             if self._signals.ending:
                 return self._end_agent(pid, poller, output)
             self._pass_interrupts(pid)
-            self._attend(poller, output, patience_ms)
-            if patience_ms is not None and time.monotonic() >= subreaper_at:
-                set_subreaper()
-                patience_ms = None
+            self._attend(poller, output, None)
 
     def _attend(self, poller: select.poll, output: int, patience_ms: int | None) -> None:
         """Wait until something happens, and copy what the agent printed."""
@@ -126,7 +122,6 @@ class Watch:
 
     def _end_agent(self, pid: int, poller: select.poll, output: int) -> "dict[str, Any]":
         """End the agent politely, then hard; everything else of the attempt with it."""
-        set_subreaper()
         deadline = time.monotonic() + self._spec["graceSeconds"]
         _signal_group(pid, _SIGTERM)
         while time.monotonic() < deadline:
@@ -216,12 +211,12 @@ class Watch:
             record["runnerSignal"] = self._signals.ending
         if self._log_cut:
             record["logCut"] = True
-        if self._session:
+        if self._session and not (self._is_reaper and _no_children()):
             end_marked(
                 self._mark,
                 session=self._session,
                 grace_seconds=self._spec["graceSeconds"],
-                reap=_reap_children,
+                reap=_no_children,
             )
         record["endedAt"] = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + "Z"
         self._record(record)
@@ -306,13 +301,18 @@ def _exit_status(pid: int) -> "dict[str, Any] | None":
                 ended = {"code": os.WEXITSTATUS(status)}
 
 
-def _reap_children() -> None:
-    """Collect what the subreaper was given; nobody asks how a leftover ended."""
+def _no_children() -> bool:
+    """Collect children that ended; whether none is left.
+
+    For a reaper of orphans this proves that nothing of the attempt is left: whatever the agent
+    started is below this process, or became its child when its own parent ended.
+    """
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
     except ChildProcessError:
-        pass
+        return True
+    return False
 
 
 def _signal_group(pid: int, number: int) -> None:
