@@ -90,7 +90,7 @@ def test_a_signal_leaves_the_agents_running_and_says_how_to_come_back(
     orchestrator.send_signal(number)
     assert crew.wait_for_end(orchestrator) == 130
     assert "gangline run work" in orchestrator.text()
-    assert "1 agents run on" in orchestrator.text()
+    assert "1 agent runs on" in orchestrator.text()
     crew.let(1, 2)
     assert crew.wait_for_end(crew.resume()) == 0
     assert [line.issue for line in crew.starts()] == ["1", "2"]
@@ -127,3 +127,14 @@ def test_a_batch_that_is_over_is_shown_archived_and_not_run_again(crew: Crew) ->
     archived = crew.folder / ".workspace" / "orchestrate" / ".archive" / "work"
     assert len(list(archived.glob("*/batch.journal.jsonl"))) == 1
     assert len(crew.starts()) == 1
+
+
+def test_panes_kept_after_a_failure_go_when_their_batch_is_archived(crew: Crew) -> None:
+    orchestrator = crew.begin([crew.issue(1)], width=1)
+    crew.wait_for_starts(1)
+    pane = crew.pane(1)
+    crew.let(1, code=4)
+    assert crew.wait_for_end(orchestrator) == 1
+    assert "exit code 4" in crew.tmux("capture-pane", "-p", "-t", pane).stdout
+    crew.run("run", "work", check=1)
+    assert crew.tmux("list-panes", "-a").stdout == ""

@@ -226,7 +226,8 @@ class Orchestrator:
             moment.record(Refused(issue=key, reason=reason))
             return
         if previous:
-            self._put_away(key, previous)
+            attempt_id = batch.attempt_id(key, previous.number)
+            self._host.put_away_signal(key, attempt_id)
         moment.record(
             Dispatched(
                 issue=key,
@@ -242,16 +243,12 @@ class Orchestrator:
         )
         launches.append(launch)
 
-    def _put_away(self, key: str, previous: Attempt) -> None:
-        """What the last attempt left to be read makes room: its signal file, its pane."""
-        subject = self._subject(key, previous)
-        self._host.put_away_signal(key, subject.attempt_id)
-        self._host.retire(subject, previous.pane)
-
     def _launch(self, launch: Launch) -> None:
         """Make the attempt's folder and start its runner; the intent is durable."""
         key = launch.issue
-        attempt = self._store.batch.issues[key].attempts[-1]
+        *before, attempt = self._store.batch.issues[key].attempts
+        if before:  # its pane may have been kept to be read
+            self._host.retire(self._subject(key, before[-1]), before[-1].pane)
         try:
             self._host.prepare(launch)
         except OSError as error:

@@ -40,6 +40,7 @@ from gangline.core.model import IssueSpec, Status, check_area
 from gangline.errors import AreaBusyError, StateError, UsageError
 from gangline.hosts.local import SystemClock
 from gangline.hosts.processes import wall_time
+from gangline.hosts.tmux_control import TmuxError
 from gangline.hosts.tmux_server import require_tmux
 from gangline.hosts.wakes import hint
 from gangline.store.area import areas
@@ -263,9 +264,29 @@ def archive(session: Session) -> tuple[int, str]:
     """Put a batch that is over into the archive; its exit code and where it is now."""
     check_archivable(session.store.batch)
     code = exit_code(session.store.batch)
+    _close_kept_panes(session)
     path = session.store.archive()
     session.lock.release()
     return code, path
+
+
+def _close_kept_panes(session: Session) -> None:
+    """The panes that were kept to be read go with their batch."""
+    project, batch = session.project, session.store.batch
+    tmux = project.tmux()
+    try:
+        server = tmux.server()
+        there = {pane.pane for pane in tmux.panes()} if server else set()
+        attempts = [attempt for issue in batch.issues.values() for attempt in issue.attempts]
+        for attempt in attempts:
+            pane = attempt.pane
+            if server and pane in there and tmux.pane_is(pane, server, attempt.mark):
+                tmux.kill_pane(pane, server)
+        name = tmux.find_session(f"gangline-{batch.area}", project.owner(batch.area))
+        if name and tmux.other_windows(name) == 0:
+            tmux.kill_session_if_ours(name, project.owner(batch.area))
+    except TmuxError:
+        return  # they stay until their server ends
 
 
 def check_archivable(batch: Batch) -> None:
