@@ -15,7 +15,6 @@ COMMANDS = [
     ("run", "work"),
     ("status", "work"),
     ("status", "work", "--json"),
-    ("list",),
     ("graph", "work"),
     ("logs", "work", "1"),
     ("retry", "work", "2"),
@@ -39,8 +38,12 @@ def living(project):
     project.settings("[workspace]\nkind = 'shared'\n")
     source = project.plan([{"id": 1, "title": "One", "run": ["sleep", "100000"]}])
     run = project.start("run", "work", "--from", source)
-    project.wait_for(lambda: "#1 runs in pane" in run.text(), "the agent was started")
-    project.wait_for(lambda: agents(project), "the agent runs")
+
+    def agent_runs():
+        assert run.poll() is None, run.text()
+        return "#1 runs in pane" in run.text() and agents(project)
+
+    project.wait_for(agent_runs, "the agent runs")
     return project, run
 
 
@@ -111,6 +114,15 @@ def test_damaged_journal_stops_every_command_with_line_and_byte(ended, where):
         assert f"state error: the journal is damaged at line {line}, byte {byte}: " in said
         assert "batch.journal.jsonl" in said.partition("  at: ")[2]
         assert "hint: " in said
+
+
+def test_damaged_area_does_not_hide_the_others_from_the_list(ended):
+    ended.run("run", "other", "--from", "plan.json", check=1)
+    damage(ended, "middle")
+    done = ended.run("list", check=4)
+    other, work = done.stdout.splitlines()[1:]
+    assert "1 completed, 1 failed" in other
+    assert "the journal is damaged at line" in work
 
 
 def test_hint_for_a_damaged_journal_mends_it(ended):

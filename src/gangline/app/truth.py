@@ -1,16 +1,20 @@
 """The slow half of `status`: the journal folded, and the evidence of attempts nobody watches."""
 
+import contextlib
 import json
 from typing import Any
 
 from gangline.app.running import no_batch
 from gangline.app.wiring import Project
+from gangline.core.batch import Batch
 from gangline.core.codec import StateEncoder
 from gangline.core.evidence import ExitRecord, Verdict, verdict
-from gangline.core.model import check_area
+from gangline.core.model import Status, check_area
+from gangline.errors import GanglineError
 from gangline.hosts.attempts import AttemptFolders
 from gangline.ports import Subject
 from gangline.store.batches import Store
+from gangline.workspaces.git import run_git
 
 _WORDS = {
     Verdict.NOT_STARTED: "its runner has not come to its claim",
@@ -66,3 +70,23 @@ def add_evidence(view: dict[str, Any], area: str) -> None:
         record = seen.exit or ExitRecord()
         issue["seen"] = _WORDS.get(found) or f"ended with exit code {record.code}; not yet recorded"
         issue["condition"] = "working" if found is Verdict.RUNNING else None
+
+
+def branches_to_merge(batch: Batch) -> list[str]:
+    """Branches of completed issues with commits that neither the base nor HEAD has; one git call.
+
+    In the order of the issues. Empty also where git cannot tell: it only feeds a hint.
+    """
+    done = [i.attempt for i in batch.issues.values() if i.status is Status.COMPLETED]
+    wanted = [attempt.branch for attempt in done if attempt and attempt.branch]
+    place = Project().place
+    if not wanted or not batch.base_commit or place.git_dir is None:
+        return []
+    listing = ["for-each-ref", "--format=%(refname:lstrip=2)"]
+    unmerged = [f"--no-merged={batch.base_commit}", "--no-merged=HEAD", "refs/heads/"]
+    with contextlib.suppress(GanglineError):
+        answer = run_git([*listing, *unmerged], place.top)
+        if answer.code == 0:
+            there = set(answer.output.splitlines())
+            return [branch for branch in wanted if branch in there]
+    return []

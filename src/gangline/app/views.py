@@ -5,10 +5,10 @@ imports nothing that is slow: the state file, when its digest matches and the jo
 has its number. Otherwise the journal is folded first, which gives the same text.
 """
 
-import json
 import os
 
 from gangline.core.digest import check_line, digest_matches, line_seq
+from gangline.hosts.runner import parse_json
 from gangline.store.area import AreaPaths
 
 TYPE_CHECKING = False  # importing `typing` costs 3 ms
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 _FORMAT = 1
-# Some thousand lines, checked in a few milliseconds; only a start checks what is older.
-_TAIL_BYTES = 1_000_000
+# About a thousand lines, checked in a millisecond; only a start checks what is older.
+_TAIL_BYTES = 256 * 1024
 _OVER = ("completed", "failed", "skipped", "cancelled")
 
 
@@ -31,7 +31,7 @@ def fast_state(paths: AreaPaths) -> "dict[str, Any] | None":
         return None
     if not digest_matches(data):
         return None
-    state: dict[str, Any] = json.loads(data)
+    state: dict[str, Any] = parse_json(data)
     return state if state.get("format") == _FORMAT and state["seq"] == last else None
 
 
@@ -101,6 +101,7 @@ def _issue_view(state: "dict[str, Any]", issue_id: int | str, paths: AreaPaths) 
         "held": detail.get("held", False),
         "wish": detail.get("wish"),
         "reason": detail.get("reason"),
+        "because": detail.get("because"),
         "retryCount": attempts[-1].get("retry", 0) if attempts else 0,
         "dependsOn": state["dag"].get(key, []),
         "attempts": [_attempt_view(state, key, attempt, paths) for attempt in attempts],

@@ -14,26 +14,37 @@ from gangline import __version__
 from gangline.app import commands, running
 from gangline.app.config_template import template
 from gangline.app.planning import Request, config_path, make_plan, policy_of
-from gangline.app.truth import load_store
+from gangline.app.truth import branches_to_merge, load_store
 from gangline.app.views import status_view
 from gangline.app.wiring import Project
-from gangline.cli.lines import Lines, describe, say, warn
-from gangline.cli.show import graph_text, list_text, plan_text, summary_text
+from gangline.cli.lines import Lines, come_back, describe, say, warn
+from gangline.cli.show import advice_text, graph_text, list_text, plan_text, summary_text
 from gangline.cli.status import show_status, view_of
+from gangline.cli.table import prepare_output
 from gangline.core.batch import Batch
 from gangline.core.events import AnyEvent
 from gangline.core.model import Status, check_area
 from gangline.core.text import harmless_json
-from gangline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, ConfigError, UsageError
+from gangline.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_USAGE,
+    ConfigError,
+    GanglineError,
+    UsageError,
+)
+from gangline.hosts.processes import wall_time
 from gangline.store.area import areas
 from gangline.store.locks import lock_is_held
 
 _STOP_PATIENCE_SECONDS = 120.0
 _STOP_LOOK_SECONDS = 0.05
+_LIST_KEYS = ("area", "batchId", "revision", "orchestrator", "counts")
 
 
 def dispatch(argv: Sequence[str]) -> int:
     """Run a command line; its exit code."""
+    prepare_output()
     try:
         code = cli.main(args=list(argv), prog_name="gangline", standalone_mode=False)
     except click.ClickException as error:
@@ -138,24 +149,34 @@ def plan(area: str, **options: Any) -> int:
 @click.option("--detach", is_flag=True, help="Run in a tmux window of its own.")
 def run(area: str, *, new: bool, detach: bool, **options: Any) -> int:
     """Resume the area's batch, or plan and begin one; be its orchestrator."""
-    request = _request(options)
-    if detach:
-        from gangline.app.detaching import detach_run  # noqa: PLC0415 - only here
-
-        say(detach_run(area, request, new=new))
-        return EXIT_OK
-    session = running.open_session(area, request, new=new)
+    session = running.open_session(area, _request(options), new=new)
     for report in session.store.reports:
         warn(f"gangline: {report}")
     if session.beginning is running.Beginning.OVER:
         return _show_over(session)
     _say_beginning(session)
+    if detach:
+        return _detach(session)
     code = _watch(session)
     batch = session.store.batch
-    say(summary_text(_view(batch, area)))
+    _say_summary(batch, archived=False)
     if code == EXIT_INTERRUPTED:
-        say(_come_back(batch))
+        say(come_back(area, len(batch.by_status[Status.DISPATCHED])))
     return code
+
+
+def _detach(session: running.Session) -> int:
+    from gangline.app.detaching import detach  # noqa: PLC0415 - only here
+
+    area = session.store.batch.area
+    started = detach(session)
+    if started.dropped:
+        names = ", ".join(sorted(started.dropped))
+        warn(f"gangline: too long to be passed on to tmux, so not set there: {names}")
+    say(f"The orchestrator runs in tmux pane {started.pane}.")
+    say(f"Look at it: gangline attach {area}, gangline status {area}")
+    say(f"End it: gangline stop {area}")
+    return EXIT_OK
 
 
 def _say_beginning(session: running.Session) -> None:
@@ -171,9 +192,8 @@ def _say_beginning(session: running.Session) -> None:
         )
         last = f"last recorded {batch.updated_at}"
         say(f"Resuming batch {batch.batch_id} of {batch.area}: {ended}, {last}; {counts}")
-    for word in ("paused", "draining"):
-        if getattr(batch, word):
-            say(f"The batch is {word}; dispatch again: gangline resume {batch.area}")
+    if batch.paused:  # a drained batch is dispatched again by this very run
+        say(f"The batch is paused; dispatch again: gangline resume {batch.area}")
     if session.plan:
         for text in session.plan.warnings:
             warn(f"gangline: {text}")
@@ -181,28 +201,29 @@ def _say_beginning(session: running.Session) -> None:
 
 def _watch(session: running.Session) -> int:
     """Orchestrate with a live view on a terminal, plain lines elsewhere."""
-    if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
-        return running.orchestrate(session, Lines())
-    from gangline.cli.live import LiveView  # noqa: PLC0415 - rich, only on a terminal
+    from gangline.cli.live import LiveView, can_draw  # noqa: PLC0415 - only here
 
+    if not can_draw():
+        return running.orchestrate(session, Lines())
     with LiveView(session.store.paths.attempts) as view:
         return running.orchestrate(session, view)
 
 
 def _show_over(session: running.Session) -> int:
-    view = _view(session.store.batch, session.store.batch.area)
-    say(summary_text(view))
-    area = view["area"]
+    batch = session.store.batch
+    _say_summary(batch, archived=True)
     code, path = running.archive(session)
     say(f"This batch was over: nothing was started. It is archived in {path}")
-    say(f"Begin another: gangline run {area}")
+    say(f"Begin another: gangline run {batch.area}")
     return code
 
 
-def _come_back(batch: Batch) -> str:
-    alive = len(batch.by_status[Status.DISPATCHED])
-    words = f"{alive} agents run on." if alive else "No agent is running."
-    return f"{words} Come back with: gangline run {batch.area}"
+def _say_summary(batch: Batch, *, archived: bool) -> None:
+    view = _view(batch, batch.area)
+    say(summary_text(view, now=wall_time()))
+    advice = advice_text(view, branches_to_merge(batch), archived=archived)
+    if advice:
+        say(advice)
 
 
 def _view(batch: Batch, area: str) -> dict[str, Any]:
@@ -233,13 +254,19 @@ def status(area: str | None, *, as_json: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Stable, for scripts.")
 def list_areas(*, as_json: bool) -> int:
     """Show every area that has a batch."""
-    views = [view_of(area) for area in areas(Project().workspace)]
+    code, views = EXIT_OK, []
+    for area in areas(Project().workspace):
+        try:
+            view = view_of(area)
+            views.append({key: view[key] for key in _LIST_KEYS})
+        except GanglineError as error:  # one that is damaged does not hide the others
+            code = error.exit_code
+            views.append({"area": area, "error": error.message})
     if as_json:
-        keys = ("area", "batchId", "revision", "orchestrator", "counts")
-        _say_json([{key: view[key] for key in keys} for view in views])
+        _say_json(views)
     else:
         say(list_text(views) if views else "no area has a batch")
-    return EXIT_OK
+    return code
 
 
 @cli.command()
@@ -277,8 +304,13 @@ def attach(area: str, issue: str | None) -> int:
     """Go to the tmux window of an issue, or to the area's session."""
     from gangline.app.detaching import attach_command  # noqa: PLC0415 - only here
 
-    argv = attach_command(area, issue)
-    os.execvp(argv[0], argv)
+    argv, environment = attach_command(area, issue)
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "there is no terminal to show the window in",
+            hint=f"gangline logs {area} {issue}" if issue else f"gangline status {area}",
+        )
+    os.execvpe(argv[0], argv, environment)
 
 
 def _issue_command(name: str, decide: Callable[[Batch, str], list[AnyEvent]]) -> None:
@@ -334,7 +366,7 @@ def stop(area: str, *, kill: bool) -> int:
         if time.monotonic() > deadline:
             raise UsageError("the orchestrator has not stopped yet", hint=f"gangline status {area}")
         time.sleep(_STOP_LOOK_SECONDS)
-    say(_come_back(load_store(area).batch))
+    say(come_back(area, len(load_store(area).batch.by_status[Status.DISPATCHED])))
     return EXIT_OK
 
 

@@ -53,7 +53,7 @@ _STOPS = {
     "stop": "gangline stop",
     "drained": "drained",
 }
-_TITLE_CELLS = 60
+_TITLE_CELLS = 50  # the whole line fits into 80
 _OUTCOMES = {Outcome.COMPLETED: "completed", Outcome.FAILED: "failed", Outcome.DIED: "died"}
 
 

@@ -183,16 +183,16 @@ class LiveView(Lines):
             return []
         room = max(1, min(_ROWS_MAX, height - max(4, height // 3)))
         now = wall_time()
-        rows = [self._row(batch, key, now) for key in keys[:room]]
+        rows = [self._row(batch, key, now, title_cells=width * 2 // 5) for key in keys[:room]]
         shown = {batch.attempt_id(k, batch.issues[k].attempts[-1].number) for k in keys[:room]}
         self._tails = {name: tail for name, tail in self._tails.items() if name in shown}
         heads = ("issue", "pane", "try", "time", "title", "last line")
-        text = table(heads, rows, flexible=(4, 5), optional=(4, 1, 2), width=width)
+        text = table(heads, rows, flexible=(4, 5), optional=(4, 1, 2, 5), width=width)
         head, *lines = text.split("\n")
         more = len(keys) - room
         return [self._style(_DIM, head), *lines, *([f"and {more} more"] if more > 0 else [])]
 
-    def _row(self, batch: Batch, key: str, now: str) -> list[str]:
+    def _row(self, batch: Batch, key: str, now: str, *, title_cells: int) -> list[str]:
         issue = batch.issues[key]
         attempt = issue.attempts[-1]
         return [
@@ -200,7 +200,7 @@ class LiveView(Lines):
             attempt.pane or "",
             str(len(issue.attempts)),
             duration(seconds_between(attempt.started_at, now)),
-            one_line(issue.title, 200),
+            cut(one_line(issue.title, 200), title_cells),
             self._last_line(batch.attempt_id(key, attempt.number)),
         ]
 

@@ -21,12 +21,11 @@ def main() -> None:
 def _mend_streams() -> None:
     """Make stdin, stdout and stderr usable however the program was started."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        stream = getattr(sys, name)
-        if stream is None:  # it was closed, and the next file opened would be in its place
+        if (
+            getattr(sys, name) is None
+        ):  # it was closed, and the next file opened would be in its place
             fd = os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, os.fdopen(fd, "w" if number else "r", encoding="utf-8"))
-        elif number and stream.errors == "strict":  # a locale may know fewer characters
-            stream.reconfigure(errors="backslashreplace")
 
 
 def run(argv: list[str]) -> int:

@@ -5,8 +5,10 @@ from gangline.core.text import one_line
 
 OPEN = ("pending", "blocked", "dispatched")
 _LABEL_LENGTH = 60
+_NAMED_MAX = 3
+_RETRIES_NAMED_MAX = 20
 # Written as Mermaid's character references; `#` and `;` are what those are made of.
-_MERMAID = {ord(mark): f"#{ord(mark)};" for mark in "#;\"&<>\\`[]{}()|"}
+_MERMAID = {ord(mark): f"#{ord(mark)};" for mark in '#;"&<>\\`[]{}()|'}
 _MERMAID_STYLES = {
     "completed": "fill:#dfd,stroke:#393",
     "dispatched": "fill:#def,stroke:#369",
@@ -15,6 +17,7 @@ _MERMAID_STYLES = {
 
 TYPE_CHECKING = False  # importing `typing` costs 3 ms
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 
@@ -70,6 +73,104 @@ def _status_row(issue: "dict[str, Any]", now: str) -> list[str]:
         one_line(issue["title"], 200),
         note,
     ]
+
+
+def summary_text(view: "dict[str, Any]", *, now: str) -> str:
+    """What the end of a run shows: each issue, how it went, how long all its attempts took."""
+    rows = []
+    for issue in view["issues"]:
+        attempts = issue["attempts"]
+        spent = sum(seconds_between(a["startedAt"], a["endedAt"] or now) for a in attempts)
+        rows.append(
+            [
+                f"#{issue['id']}",
+                issue["status"],
+                str(len(attempts)) if attempts else "",
+                duration(spent) if attempts else "",
+                (attempts[-1]["branch"] or "") if attempts else "",
+                issue["reason"] or "",
+                one_line(issue["title"], 200),
+            ]
+        )
+    heads = ("issue", "status", "attempts", "time", "branch", "why", "title")
+    took = duration(seconds_between(view["createdAt"], view["updatedAt"]))
+    shown = table(heads, rows, flexible=(5, 6), optional=(6, 4, 2, 3), width=terminal_width())
+    return (
+        f"Summary of {view['area']}, batch {view['batchId']}: {_counts(view)}, in {took}\n{shown}"
+    )
+
+
+def advice_text(view: "dict[str, Any]", branches: "Sequence[str]", *, archived: bool) -> str:
+    """The commands that get on from here; "" where nothing is to be done.
+
+    Args:
+        view: Of a batch without an orchestrator.
+        branches: With work to be merged.
+        archived: The batch is put away: its issues cannot be tried again.
+    """
+    lines = [] if archived else [*_after_failures(view), *_after_decisions(view)]
+    if branches:
+        shown = " && ".join(f"git merge {branch}" for branch in branches[:_NAMED_MAX])
+        more = len(branches) - _NAMED_MAX
+        rest = f"; then {more} more of: git branch --no-merged" if more > 0 else ""
+        lines.append(f"merge what is done: {shown}{rest}")
+    return "\n".join(["", "Next:", *(f"  {line}" for line in lines)]) if lines else ""
+
+
+def _after_failures(view: "dict[str, Any]") -> list[str]:
+    """Where to read why, and how to try again."""
+    area = view["area"]
+    failed = [issue for issue in view["issues"] if issue["status"] == "failed"]
+    lines = []
+    for issue in failed[:_NAMED_MAX]:
+        last = issue["attempts"][-1] if issue["attempts"] else None
+        if last is None:
+            lines.append(f"#{issue['id']} could not be started: mend what its reason names")
+            continue
+        where = f"#{issue['id']} failed: gangline logs {area} {issue['id']}"
+        if last["pane"] and last["outcome"] == "failed":  # the settings keep such a pane
+            where += f" (or pane {last['pane']}: gangline attach {area} {issue['id']})"
+        lines.append(where)
+    if len(failed) > _NAMED_MAX:
+        lines.append(f"and of {len(failed) - _NAMED_MAX} more: gangline status {area}")
+    if not failed:
+        return []
+    keys = [str(issue["id"]) for issue in failed]
+    brings = (
+        " (and what was skipped because of it)" if any(map(_was_left_out, view["issues"])) else ""
+    )
+    if len(keys) == 1:
+        again = f"gangline retry {area} {keys[0]} && gangline run {area}"
+    elif len(keys) <= _RETRIES_NAMED_MAX:
+        names = " ".join(keys)
+        again = f"for i in {names}; do gangline retry {area} $i; done; gangline run {area}"
+    else:
+        again = f"gangline retry {area} ISSUE, for each; then gangline run {area}"
+    return [*lines, f"try again{brings}: {again}"]
+
+
+def _was_left_out(issue: "dict[str, Any]") -> bool:
+    return issue["status"] == "skipped" and issue["because"] is not None
+
+
+def _after_decisions(view: "dict[str, Any]") -> list[str]:
+    """What people put aside, and what keeps open issues from being run."""
+    area, lines = view["area"], []
+    aside = [i for i in view["issues"] if i["status"] in ("skipped", "cancelled")]
+    aside = [str(i["id"]) for i in aside if not _was_left_out(i)]
+    if aside:
+        names = ", ".join(f"#{key}" for key in aside[:_NAMED_MAX])
+        more = f" and {len(aside) - _NAMED_MAX} more" if len(aside) > _NAMED_MAX else ""
+        again = f"gangline retry {area} {aside[0]} && gangline run {area}"
+        lines.append(f"{names}{more} put aside; to do one after all: {again}")
+    if view["paused"]:
+        lines.append(f"the batch is paused; dispatch again: gangline resume {area}")
+    held = [str(i["id"]) for i in view["issues"] if i["held"] and i["status"] in OPEN]
+    if held:
+        names = ", ".join(f"#{key}" for key in held[:_NAMED_MAX])
+        more = f" and {len(held) - _NAMED_MAX} more" if len(held) > _NAMED_MAX else ""
+        lines.append(f"{names}{more} held; let one go: gangline release {area} {held[0]}")
+    return lines
 
 
 def plan_text(area: str, plan: "Any", policy: "Any") -> str:

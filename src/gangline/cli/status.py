@@ -4,9 +4,8 @@ The state file is the common case and needs no slow import. Where attempts are o
 orchestrator lives to record how they stand, their evidence is read and its verdict said as well.
 """
 
-import json
-
 from gangline.app.views import fast_state, status_view
+from gangline.cli.table import prepare_output
 from gangline.core.text import harmless_json
 from gangline.hosts.processes import wall_time
 from gangline.store.area import AreaPaths
@@ -20,18 +19,33 @@ if TYPE_CHECKING:
 
 def show_status(area: str, *, as_json: bool) -> int:
     """Print the status of one area."""
+    prepare_output()
     print(status_output(area, as_json=as_json))
     return 0
 
 
 def status_output(area: str, *, as_json: bool) -> str:
     """The text of `gangline status AREA`."""
-    from gangline.cli.show import status_text  # noqa: PLC0415 - not for --json
-
     view = view_of(area)
     if as_json:
-        return harmless_json(json.dumps(view, ensure_ascii=False, indent=2))
+        return _json_text(view)
+    from gangline.cli.show import status_text  # noqa: PLC0415 - not for --json
+
     return status_text(view, now=wall_time())
+
+
+def _json_text(view: "dict[str, Any]") -> str:
+    """JSON with an issue a line: it can be read, and is made in a quarter of the time of `indent`.
+
+    The issues are the last key.
+    """
+    import json  # noqa: PLC0415 - 5 ms, with the `re` it brings
+
+    issues = [json.dumps(issue, ensure_ascii=False) for issue in view["issues"]]
+    head = json.dumps({**view, "issues": []}, ensure_ascii=False, indent=2)
+    assert head.endswith("[]\n}")
+    lines = ",\n    ".join(issues)
+    return harmless_json(f"{head[:-4]}[\n    {lines}\n  ]\n}}" if issues else head)
 
 
 def view_of(area: str) -> "dict[str, Any]":

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from gangline.core.text import one_line
 
 _GAP = "  "
-_FLEXIBLE_MIN = 10  # cells; below this a column that can be left out says more by going
+_FLEXIBLE_MIN = 24  # cells a column keeps while another can go instead
+_OPTIONAL_MIN = 10  # the same of one that can go itself: below this it says more by going
 
 
 def prepare_output() -> None:
@@ -96,18 +97,20 @@ def _fit(
     """Shrink and drop columns until the row has at most `width` cells, where that can be."""
     going = [column for column in optional if column in sizes]
     while True:
-        gaps = len(_GAP) * (len(sizes) - 1)
-        giving = [column for column in flexible if column in sizes]
-        left = width - gaps - sum(size for c, size in sizes.items() if c not in giving)
-        least = sum(min(sizes[c], _FLEXIBLE_MIN) for c in giving)
-        if left >= least or not going:
+        giving = sorted((c for c in flexible if c in sizes), key=lambda column: sizes[column])
+        fixed = sum(size for column, size in sizes.items() if column not in giving)
+        least = {
+            column: min(sizes[column], _OPTIONAL_MIN if column in optional else _FLEXIBLE_MIN)
+            for column in giving
+        }
+        extra = width - len(_GAP) * (len(sizes) - 1) - fixed - sum(least.values())
+        if extra >= 0 or not going:
             break
         del sizes[going.pop(0)]
-    giving.sort(key=lambda column: sizes[column])
-    while giving:  # short ones keep what they need; the rest is shared
-        column = giving.pop(0)
-        sizes[column] = max(1, min(sizes[column], left // (len(giving) + 1)))
-        left -= sizes[column]
+    for place, column in enumerate(giving):  # short ones get what they need; the rest is shared
+        share = min(sizes[column] - least[column], extra // (len(giving) - place))
+        sizes[column] = max(1, least[column] + share)
+        extra -= share
 
 
 def duration(seconds: float) -> str:
