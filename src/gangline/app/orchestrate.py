@@ -24,7 +24,6 @@ from gangline.core.events import (
     OrchestratorStopped,
     Outcome,
     Refused,
-    StopFinished,
     StopRequested,
     Voided,
 )
@@ -104,7 +103,7 @@ class Orchestrator:
         self._launched: list[Launched] = []
         self._launched_at = 0.0
         self._next_poll = 0.0
-        self._stop_seen = self._first = False
+        self._first = False
         self._signal: int | None = None
 
     def run(self, started: OrchestratorStarted, *, stopping: bool = False) -> int:
@@ -112,21 +111,22 @@ class Orchestrator:
 
         Args:
             started: Recorded first.
-            stopping: End when a recorded `stop --kill` is finished. Otherwise one that was
-                interrupted is finished, and the run goes on.
+            stopping: This run is a `stop --kill`. One that was interrupted before is finished in
+                any case; without `stopping` the run then goes on.
 
         Raises:
             StateError: the journal, the disk or the issues' texts need a person.
         """
-        finishing = self._store.batch.stop == "kill" and not stopping
         with self._store.transaction(self._clock.wall()) as moment:
             moment.record(started)
+            if stopping:
+                moment.record(StopRequested(kill=True))
         self._tell(moment)
         self._first = bool(self._store.batch.by_status[Status.DISPATCHED])
         while True:
             self._pass()
             self._first = False
-            ended = self._ended(finishing)
+            ended = self._ended()
             if ended:
                 return self._stop(ended)
             wake = self._waiter.wait(self._timeout())
@@ -296,7 +296,6 @@ class Orchestrator:
                 self._host.retire(self._subject(event.issue), pane)
                 self._look_at.pop(event.issue, None)
                 self._confirm.discard(event.issue)
-            self._stop_seen = self._stop_seen or isinstance(event, StopFinished)
         while self._store.reports:
             self._note(self._store.reports.pop(0))
         told = [*moment.fresh, *moment.events]
@@ -319,7 +318,7 @@ class Orchestrator:
         refresh = self._observer.refresh_seconds
         return left if refresh is None else min(left, refresh)
 
-    def _ended(self, finishing: bool) -> str | None:
+    def _ended(self) -> str | None:
         """Why to stop now, or None."""
         batch = self._store.batch
         if self._hinted or self._launched:
@@ -328,7 +327,7 @@ class Orchestrator:
             return "over"
         if self._signal is not None:
             return f"signal {self._signal}"
-        if batch.stop == "leave" or (self._stop_seen and not finishing):
+        if batch.stop == "leave":
             return "stop"
         if batch.draining and not batch.by_status[Status.DISPATCHED]:
             return "drained"

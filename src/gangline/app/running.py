@@ -33,7 +33,6 @@ from gangline.core.events import (
     Resumed,
     Retried,
     Skipped,
-    StopRequested,
     Wished,
 )
 from gangline.core.model import IssueSpec, Status, check_area
@@ -195,7 +194,7 @@ def orchestrate(session: Session, observer: Observer, *, stopping: bool = False)
     Args:
         session: From `open_session`; its lock is let go of at the end.
         observer: Told what happens.
-        stopping: This run is itself the stop that the batch records, not the one after it.
+        stopping: This run is a `stop --kill`: it ends the agents, and then itself.
     """
     project, store = session.project, session.store
     area = store.batch.area
@@ -255,8 +254,6 @@ def stop_without_orchestrator(area: str, observer: Observer) -> None:
     if store.batch.is_over:
         lock.release()
         return
-    with store.transaction(wall_time()) as moment:
-        moment.record(StopRequested(kill=True))
     orchestrate(Session(project, store, lock, Beginning.RESUMED, None), observer, stopping=True)
 
 

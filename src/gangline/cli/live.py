@@ -133,10 +133,14 @@ class LiveView(Lines):
             self._modes = modes
 
     def _draw(self, batch: Batch) -> None:
-        size = os.get_terminal_size(sys.stdout.fileno())
-        view = self._view(batch, max(20, size.columns), size.lines)
-        if self._lines or view != self._drawn or size.columns != self._columns:
-            self._write("".join(f"{line}\n" for line in view), size.columns)
+        try:
+            size = os.get_terminal_size(sys.stdout.fileno())
+        except OSError:
+            return  # the terminal has gone; a signal says so too
+        columns, height = size.columns or 80, size.lines or 24  # some terminals do not tell
+        view = self._view(batch, max(20, columns), height)
+        if self._lines or view != self._drawn or columns != self._columns:
+            self._write("".join(f"{line}\n" for line in view), columns)
             self._drawn = view
 
     def _write(self, view: str, columns: int | None = None) -> None:

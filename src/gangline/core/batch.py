@@ -131,7 +131,9 @@ class Batch:
         self.stopped_reason: str | None = None
         self.paused = False
         self.draining = False
-        self.stop: str | None = None  # "leave" or "kill"
+        # "leave": the orchestrator is to end; "kill": the agents first; "finish": a kill that was
+        # interrupted is finished by a later start, which then goes on.
+        self.stop: str | None = None
         self.extra: dict[str, object] = {}  # unknown keys of the state file, kept
         self.reindex()
 
@@ -191,6 +193,11 @@ class Batch:
     def open_count(self) -> int:
         """How many issues are not terminal."""
         return sum(len(self.by_status[s]) for s in Status if s not in TERMINAL)
+
+    @property
+    def is_killing(self) -> bool:
+        """Every living attempt is to be ended (`stop --kill`)."""
+        return self.stop in ("kill", "finish")
 
     @property
     def is_over(self) -> bool:
@@ -339,15 +346,15 @@ class Batch:
                 self.orchestrator_pane = event.pane
                 self.stopped_reason = None
                 self.draining = False
-                self.stop = None if self.stop == "leave" else self.stop
+                self.stop = "finish" if self.is_killing else None
             case OrchestratorStopped():
                 self.stopped_reason = event.reason
                 self.orchestrator_pid = None
                 self.stop = None
             case StopRequested():
-                self.stop = "kill" if event.kill or self.stop == "kill" else "leave"
+                self.stop = "kill" if event.kill or self.is_killing else "leave"
             case StopFinished():
-                self.stop = None
+                self.stop = "leave" if self.stop == "kill" else None
             case Paused():
                 self.paused = True
             case Resumed():

@@ -104,7 +104,7 @@ class StateFile(msgspec.Struct, kw_only=True, rename="camel"):
     stopped_reason: str | None = None
     paused: bool = False
     draining: bool = False
-    stop: Literal["leave", "kill"] | None = None
+    stop: Literal["leave", "kill", "finish"] | None = None
     policy: Policy
     issues: list[IssueId]
     dag: dict[str, tuple[str, ...]]

@@ -178,14 +178,14 @@ def _decide_attempt(case: _Case, decision: Decision) -> None:
         case Verdict.NOT_STARTED:
             _decide_not_started(case, decision)
         case Verdict.NEVER_RAN:
-            ruling = rule_on_void(case.issue, case.batch.stop == "kill", _void_reason(case))
+            ruling = rule_on_void(case.issue, case.batch.is_killing, _void_reason(case))
             decision.events.append(
                 Voided(
                     issue=case.issue.key,
                     attempt=case.attempt.number,
                     reason=ruling.reason or "",
                     to=ruling.to,
-                    counted=case.batch.stop != "kill" and case.issue.wish is None,
+                    counted=not case.batch.is_killing and case.issue.wish is None,
                 )
             )
         case Verdict.REFUSED:
@@ -214,7 +214,7 @@ def _decide_not_started(case: _Case, decision: Decision) -> None:
     issue, attempt = case.issue, case.attempt
     remaining = launch_timeout_seconds(issue) - case.seconds_since_intent()
     in_vain = case.other_boot() or case.seen.server_gone is Answer.YES
-    unwanted = issue.wish is not None or case.batch.stop == "kill"
+    unwanted = issue.wish is not None or case.batch.is_killing
     if in_vain or unwanted or remaining <= 0:
         decision.effects.append(Void(issue.key, attempt.number))
     else:
@@ -250,7 +250,7 @@ def _reason_to_kill(case: _Case) -> KillReason | None:
         return KillReason.WISH
     if case.seen.signal in (Signal.OK, Signal.FAILED):
         return KillReason.SIGNAL
-    if case.batch.stop == "kill":
+    if case.batch.is_killing:
         return KillReason.STOP
     minutes = case.batch.policy.attempt_minutes
     if minutes is not None and case.seconds_since_intent() >= minutes * 60:
@@ -305,7 +305,7 @@ def _decide_waiting(batch: Batch, decision: Decision) -> None:
         else:
             decision.events.append(Unblocked(issue=key))
     decision.events.extend(Blocked(issue=key) for key in batch.misplaced)
-    if batch.stop == "kill" and not batch.by_status[Status.DISPATCHED]:
+    if batch.is_killing and not batch.by_status[Status.DISPATCHED]:
         decision.events.append(StopFinished())
 
 

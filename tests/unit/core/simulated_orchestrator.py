@@ -25,7 +25,6 @@ from gangline.core.events import (
     Launched,
     OrchestratorStarted,
     OrchestratorStopped,
-    StopFinished,
 )
 from gangline.core.model import TERMINAL
 from gangline.core.reconcile import (
@@ -87,7 +86,6 @@ class Orchestrator(Writer):
         if from_state_file and world.state_file is not None:
             checkpoint = decode_state(world.state_file)
         super().__init__(world, fold_journal(world.journal, checkpoint))
-        self.finishing = self.batch.stop == "kill"
         self.has_left = False
         self._confirm: set[str] = set()
         self._launched: list[Launched] = []
@@ -152,11 +150,12 @@ class Orchestrator(Writer):
             if not decision.events:
                 again = reconcile(self.batch, evidence, self.world.now)
                 assert again == decision, "deciding again without new evidence changed something"
-                return [] if self.has_left else decision.effects
+                if self.batch.stop == "leave" and not self.has_left:
+                    assert not any(isinstance(effect, Start) for effect in decision.effects)
+                    lines += self.record(OrchestratorStopped(reason="stop"))
+                    self.has_left = True
+                return decision.effects
             lines += self.record(*decision.events)
-            if StopFinished() in decision.events and not self.finishing:
-                lines += self.record(OrchestratorStopped(reason="stop"))
-                self.has_left = True
         message = "reconcile does not settle"
         raise AssertionError(message)
 

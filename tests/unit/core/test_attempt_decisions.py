@@ -247,9 +247,18 @@ class TestStopThatKills:
     def test_an_interrupted_stop_is_finished_by_the_next_start(self):
         story = self.stopped()
         story.record(OrchestratorStarted(pid=2))
-        assert story.batch.stop == "kill"
         story.settle(story.seen(**RUNNING))
         assert story.issue().attempt.kill is KillReason.STOP
+        story.ends(**exited(143))
+        assert story.batch.stop is None
+        assert story.decide().effects == [Start("1")]
+
+    def test_when_it_is_finished_nothing_is_started_again(self):
+        story = self.stopped()
+        story.settle(story.seen(**RUNNING))
+        effects = story.ends(**exited(143))
+        assert story.batch.stop == "leave"
+        assert not any(isinstance(effect, Start) for effect in effects)
 
     def test_a_launch_under_way_is_fenced_and_not_counted(self):
         story = self.stopped()

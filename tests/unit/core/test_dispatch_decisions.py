@@ -125,6 +125,14 @@ class TestWhatIsNotDispatched:
         story.record(Released(issue="1"))
         assert story.starts() == ["1", "2"]
 
+    def test_an_issue_held_while_it_runs_is_not_dispatched_again_after_its_death(self):
+        story = Story()
+        story.dispatch()
+        story.record(Held(issue="1"))
+        story.ends(**DIED)
+        assert story.issue().status is Status.PENDING
+        assert story.starts() == []
+
     @pytest.mark.parametrize(
         "event", [Paused(), Draining(), StopRequested(), StopRequested(kill=True)]
     )

@@ -125,6 +125,15 @@ class Simulation(RuleBasedStateMachine):
         if starts and folder.lock_held:
             self.world.agent_starts(folder)
 
+    @precondition(lambda self: self.world.coming)
+    @rule(number=st.integers(0, 5), record=st.sampled_from(RECORDS))
+    def attempt_lives_and_ends_unwatched(self, number, record):
+        folder = self.pick(self.world.coming, number)
+        self.world.runner_comes(folder)
+        if folder.lock_held:
+            self.world.agent_starts(folder)
+            self.world.agent_ends(folder, record)
+
     @precondition(lambda self: [f for f in self.world.with_runner() if not f.starting])
     @rule(number=st.integers(0, 5))
     def agent_starts(self, number):
@@ -265,7 +274,7 @@ class Simulation(RuleBasedStateMachine):
         if not self.world.journal:
             return
         self.world.unseen.clear()
-        self.say(Resumed(), *map(self.release, self.open_issues()))
+        self.say(Resumed(), *(Released(issue=key) for key in self.open_issues()))
         passes = 20 + 12 * len(self.open_issues())
         for _ in range(passes):
             self.run_pass()
@@ -277,9 +286,6 @@ class Simulation(RuleBasedStateMachine):
         self.run_pass()
         assert not self.world.with_runner()
         assert not list(self.world.alive())
-
-    def release(self, key):
-        return Released(issue=key)
 
     def open_issues(self):
         batch = fold_journal(self.world.journal)

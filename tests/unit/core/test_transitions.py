@@ -80,7 +80,7 @@ LEGAL = {
     (S.DISPATCHED, "reaping"): S.DISPATCHED,
     **{(S.DISPATCHED, f"voided to {to}"): to for to in _LEAVING},
     **{(S.DISPATCHED, f"ended to {to}"): to for to in _LEAVING},
-    **{(status, "retried"): S.BLOCKED for status in TERMINAL},
+    **{(status, "retried"): S.BLOCKED for status in S if status in TERMINAL},
     (S.SKIPPED, "reopened"): S.BLOCKED,
     **{
         (status, mark): status

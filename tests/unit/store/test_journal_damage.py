@@ -197,6 +197,17 @@ class TestUnfilledBlocks:
         store.close()
         assert read(paths.journal) == journal
 
+    def test_one_nul_at_the_end_of_a_block_is_damage_of_a_committed_line(self, tmp_path, journal):
+        store = load(paths_in(tmp_path))
+        while len(journal) // 512 == (start := journal.rindex(b"\n", 0, -1)) // 512:
+            record(store, Paused())
+            journal = read(store.paths.journal)
+        store.close()
+        end = len(journal) // 512 * 512
+        assert start < end - 1 < len(journal) - 1
+        write(store.paths.journal, journal[: end - 1] + b"\0" + journal[end:])
+        assert "damaged" in refusal(store.paths).message
+
     def test_a_hole_before_a_whole_line_is_damage(self, journal, refill):
         start = journal.index(b"\n") + 5
         hole = b"\0" * (512 - start % 512)
