@@ -6,6 +6,32 @@ never tried again (EVIDENCE.md section 2): it ends the program, and the next sta
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gangline.errors import StateError
+
+
+@contextmanager
+def disk_errors(what: str, cause: str) -> Iterator[None]:
+    """Make what the disk refuses a person's to mend.
+
+    Args:
+        what: What could not be done; may hold ids.
+        cause: What did not happen because of it.
+
+    Raises:
+        StateError: the disk refused.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StateError(
+            f"{what}: {error.strerror}",
+            place=error.filename,
+            causes=[cause],
+            hint="make room or mend the disk, then run the same command again",
+        ) from error
 
 
 def write_durably(path: str, data: bytes) -> None:

@@ -55,7 +55,12 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
-    """The attempt a probe or a kill is about, as the batch records it."""
+    """The attempt a probe or a kill is about, as the batch records it.
+
+    Attributes:
+        launched: Its start was confirmed, so its folder has been there.
+        confirmed: See Evidence.
+    """
 
     attempt_id: str
     issue: str
@@ -63,6 +68,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     mark: str
     started_at: str
     server: str | None
+    launched: bool = False
     confirmed: bool = False
 
 
@@ -127,7 +133,11 @@ class Host(Protocol):
         """Look at attempts; by issue key. Never raises: what cannot be seen is unknown."""
 
     def void(self, attempt_id: str) -> None:
-        """Link the attempt's claim as void, durably, unless the name is taken."""
+        """Link the attempt's claim as void, durably, unless the name is taken.
+
+        Raises:
+            OSError: the disk refuses.
+        """
 
     def terminate(self, subject: Subject, *, hard: bool) -> None:
         """End a living attempt: politely through its runner, or hard with all it started."""
@@ -138,5 +148,13 @@ class Host(Protocol):
     def retire(self, subject: Subject, pane: str | None) -> None:
         """The attempt is over: stop watching it; close this pane if it is still the attempt's."""
 
-    def put_away_signal(self, issue: str, attempt_id: str) -> None:
-        """Move the issue's signal file, if there is one, into the folder of its last attempt."""
+    def put_away_signal(self, issue: str, attempt_id: str | None) -> None:
+        """Move the issue's signal file, if there is one, into the folder of its last attempt.
+
+        Args:
+            issue: The issue's key.
+            attempt_id: Its last attempt; None if there was none.
+
+        Raises:
+            OSError: it cannot be moved.
+        """

@@ -278,6 +278,19 @@ def test_server_is_gone_only_if_its_process_is(stage, machine):
     assert machine.evidence(launch, server).server_gone is Answer.YES
 
 
+def test_death_of_the_server_is_told_of_a_hang_up_and_of_a_void_too(stage, machine):
+    hung_up, fenced = held(stage), held(stage, issue="2")
+    _, server = machine.start(hung_up)
+    agent_of(stage)
+    stage.prepare(fenced)
+    machine.host.void(fenced.attempt_id)
+    machine.kill_server()
+    machine.wait_for(hung_up, Verdict.DIED)
+    seen = machine.evidence(hung_up, server)
+    assert (seen.exit.runner_signal, seen.server_gone) == (signal.SIGHUP, Answer.YES)
+    assert machine.evidence(fenced, server).server_gone is Answer.YES
+
+
 def test_housekeeping_survives_the_death_of_the_server(stage, machine):
     machine.host.open_session()
     machine.kill_server()

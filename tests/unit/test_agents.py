@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gangline.agents import registry
+from gangline.agents.environment import build_environment
 from gangline.agents.placeholders import (
     check_placeholders,
     clean_text,
@@ -28,7 +29,6 @@ from gangline.agents.registry import (
     Agent,
     AgentConfig,
     Placeholders,
-    build_environment,
     can_resume,
     check_agent,
     command_agent,

@@ -10,12 +10,13 @@ pitfall f). It starts nothing and knows neither panes nor batches.
 import functools
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Literal, NoReturn
 
 import msgspec
 from msgspec import Meta
 
+from gangline.agents.environment import is_never_inherited
 from gangline.agents.placeholders import (
     check_placeholders,
     clean_text,
@@ -38,28 +39,6 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "ash", "fish"})
 _SHELL_SCRIPT_OPTION = re.compile(r"-[A-Za-z]*c\Z")
 _UNTRUSTED = frozenset({"prompt", "title"})
-
-# fmt: off
-# What every program needs to find its files, speak the user's language and reach the network.
-_INHERITED = (
-    "HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG", "LANGUAGE", "LC_*", "TERM", "TMPDIR", "TZ",
-    "SSH_AUTH_SOCK", "XDG_*", "SSL_CERT_*", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS",
-    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
-    "http_proxy", "https_proxy", "all_proxy", "no_proxy",
-    "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL",
-    "GIT_SSH", "GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM",
-)
-# These point at the orchestrator's own pane, attempt or repository (the last as listed by
-# `git rev-parse --local-env-vars`): an agent that had them would act on the wrong one.
-_NEVER_INHERITED = (
-    "TMUX", "TMUX_PANE", "GANGLINE_*",
-    "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX", "GIT_NAMESPACE",
-    "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_SHALLOW_FILE",
-    "GIT_GRAFT_FILE", "GIT_CONFIG", "GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT",
-    "GIT_INTERNAL_SUPER_PREFIX", "GIT_IMPLICIT_WORK_TREE", "GIT_NO_REPLACE_OBJECTS",
-    "GIT_REPLACE_REF_BASE",
-)
-# fmt: on
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
@@ -189,7 +168,7 @@ def check_agent(name: str, config: AgentConfig, place: str) -> None:
                 hint="names are letters, digits and '_'; GANGLINE_ names are set by Gangline",
             )
     for pattern in config.pass_env:
-        if not _VARIABLE.match(pattern.removesuffix("*")) or _matches(pattern, _NEVER_INHERITED):
+        if not _VARIABLE.match(pattern.removesuffix("*")) or is_never_inherited(pattern):
             raise ConfigError(
                 f"the variable {pattern!r} cannot be passed on",
                 place=f"{place}.pass",
@@ -364,41 +343,3 @@ def _expand_element(element: str, known: Mapping[str, str]) -> str:
     """One argument; a value that starts with '-' gets a space before it, not to be an option."""
     text = expand(element, known)
     return f" {text}" if text.startswith("-") and not element.startswith("-") else text
-
-
-def build_environment(
-    agent: Agent,
-    base: Mapping[str, str],
-    gangline: Mapping[str, str],
-    *,
-    as_root: bool | None = None,
-) -> dict[str, str]:
-    """The whole environment of an agent, made up of what was chosen for it and nothing else.
-
-    Later wins: what every program needs of `base`, what the agent passes on, what it needs as root,
-    its own `env`, then the GANGLINE_ variables.
-
-    Args:
-        agent: The agent that will be started.
-        base: The environment to inherit from.
-        gangline: GANGLINE_AREA and the others (DESIGN.md section 8).
-        as_root: Whether the agent will run as root; None for as this process.
-    """
-    chosen = (*_INHERITED, *agent.pass_env)
-    environment = {
-        name: value
-        for name, value in base.items()
-        if _matches(name, chosen) and not _matches(name, _NEVER_INHERITED)
-    }
-    if as_root is None:
-        as_root = os.geteuid() == 0
-    if as_root:
-        environment |= agent.as_root_env
-    return environment | agent.env | dict(gangline)
-
-
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-    return any(
-        name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
-        for pattern in patterns
-    )

@@ -14,10 +14,10 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from gangline.agents.environment import build_environment
 from gangline.agents.registry import (
     Agent,
     Placeholders,
-    build_environment,
     command_agent,
     find_agent,
     render,

@@ -8,7 +8,7 @@ between is found by the next look. All that the loop remembers is when to look a
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from gangline.app.decision_log import DecisionLog
@@ -27,7 +27,7 @@ from gangline.core.events import (
     StopRequested,
     Voided,
 )
-from gangline.core.evidence import Evidence
+from gangline.core.evidence import Evidence, Verdict, unreadable, verdict
 from gangline.core.model import Status
 from gangline.core.policy import launch_timeout_seconds
 from gangline.core.reconcile import (
@@ -41,12 +41,14 @@ from gangline.core.reconcile import (
     reconcile,
     retry_charge,
 )
-from gangline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNFINISHED, GanglineError, StateError
+from gangline.durable import disk_errors
+from gangline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNFINISHED, GanglineError
 from gangline.ports import Clock, Host, Launch, LaunchUnknownError, Subject, Waiter
 from gangline.store.batches import Store, Transaction
 
 # Pane ids wait this long for a commit that is made anyway: nothing is decided by them.
 _LAUNCHED_PATIENCE_SECONDS = 0.05
+_UNKNOWN_LOOKS_TOLD = 2  # one that failed may be chance
 _OUTCOMES_THAT_LEAVE_A_PANE = (Outcome.KILLED, Outcome.DIED)
 
 
@@ -100,6 +102,7 @@ class Orchestrator:
         self._hinted: set[str] = set()
         self._look_at: dict[str, float] = {}  # issue -> monotonic seconds
         self._confirm: set[str] = set()
+        self._unknown: dict[str, int] = {}  # issue -> looks in a row that told nothing
         self._launched: list[Launched] = []
         self._launched_at = 0.0
         self._next_poll = 0.0
@@ -126,9 +129,9 @@ class Orchestrator:
         while True:
             self._pass()
             self._first = False
-            ended = self._ended()
-            if ended:
-                return self._stop(ended)
+            code = self._stop() if self._ended() else None
+            if code is not None:
+                return code
             wake = self._waiter.wait(self._timeout())
             self._hinted |= wake.issues
             self._signal = wake.signal or self._signal
@@ -147,9 +150,8 @@ class Orchestrator:
             for effect in effects:
                 if isinstance(effect, Start):
                     self._intend(moment, effect.issue, now, launches)
-            if any(isinstance(event, Refused) for event in moment.events):
-                effects = [*effects, *_settle(moment, evidence, now)]
         self._tell(moment)
+        self._doubt(evidence)
         self._log.decided(self._clock.wall(), evidence, moment.events, effects)
         for effect in effects:
             self._carry_out(effect)
@@ -189,6 +191,7 @@ class Orchestrator:
             mark=attempt.mark,
             started_at=attempt.started_at,
             server=attempt.server,
+            launched=attempt.pane is not None,
             confirmed=key in self._confirm,
         )
 
@@ -204,6 +207,9 @@ class Orchestrator:
 
     def _intend(self, moment: Transaction, key: str, now: Now, launches: list[Launch]) -> None:
         """Record the intent, if the issue's workspace is ready."""
+        if any(isinstance(e, Ended | Voided) and e.issue == key for e in moment.events):
+            self._hinted.add(key)  # its end is committed before its signal file is put away
+            return
         batch = moment.batch
         workspace = self._dispatcher.workspace(batch, key)
         if workspace is None:
@@ -224,10 +230,9 @@ class Orchestrator:
         except GanglineError as error:
             reason = "; ".join([error.message, *error.causes])
             moment.record(Refused(issue=key, reason=reason))
+            self._hinted.add(key)  # what it leaves free is given to others at once
             return
-        if previous:
-            attempt_id = batch.attempt_id(key, previous.number)
-            self._host.put_away_signal(key, attempt_id)
+        self._put_away_signal(key, previous)
         moment.record(
             Dispatched(
                 issue=key,
@@ -243,20 +248,22 @@ class Orchestrator:
         )
         launches.append(launch)
 
+    def _put_away_signal(self, key: str, previous: Attempt | None) -> None:
+        batch = self._store.batch
+        attempt_id = batch.attempt_id(key, previous.number) if previous else None
+        cause = "nothing was started: it would be taken for the next attempt's"
+        with disk_errors(f"the signal file of #{key} cannot be moved away", cause):
+            self._host.put_away_signal(key, attempt_id)
+
     def _launch(self, launch: Launch) -> None:
         """Make the attempt's folder and start its runner; the intent is durable."""
         key = launch.issue
         *before, attempt = self._store.batch.issues[key].attempts
         if before:  # its pane may have been kept to be read
             self._host.retire(self._subject(key, before[-1]), before[-1].pane)
-        try:
+        cause = "nothing was started; the next start gives this attempt up, uncharged"
+        with disk_errors(f"the folder of attempt {launch.attempt_id} cannot be made", cause):
             self._host.prepare(launch)
-        except OSError as error:
-            raise StateError(
-                f"the folder of attempt {launch.attempt_id} cannot be made: {error.strerror}",
-                causes=["nothing was started; the next start gives this attempt up, uncharged"],
-                hint="make room or mend the disk, then run the same command again",
-            ) from error
         batch = self._store.batch
         timeout = launch_timeout_seconds(batch.issues[key])
         if batch.policy.attempt_minutes is not None:
@@ -267,6 +274,8 @@ class Orchestrator:
         except LaunchUnknownError as error:
             self._note(f"tmux did not confirm the start of #{key}: {error}")
             return
+        if not self._launched:
+            self._launched_at = time.monotonic()
         self._launched.append(Launched(issue=key, attempt=attempt.number, pane=pane, server=server))
 
     # -- effects ---------------------------------------------------------------------------
@@ -274,8 +283,7 @@ class Orchestrator:
     def _carry_out(self, effect: Effect) -> None:
         match effect:
             case Void(issue, _):
-                self._host.void(self._subject(issue).attempt_id)
-                self._hinted.add(issue)
+                self._void(issue)
             case Terminate(issue, _, hard):
                 self._host.terminate(self._subject(issue), hard=hard)
             case Reap(issue, _, hard):
@@ -286,14 +294,38 @@ class Orchestrator:
                     self._confirm.add(issue)
                     self._note(f"#{issue} seems to have died with many others; looking again")
 
+    def _void(self, key: str) -> None:
+        attempt_id = self._subject(key).attempt_id
+        cause = "nothing was recorded; the next start tries it again"
+        with disk_errors(f"attempt {attempt_id} cannot be given up", cause):
+            self._host.void(attempt_id)
+        self._hinted.add(key)
+
+    def _doubt(self, evidence: Mapping[str, Evidence]) -> None:
+        """Say once of an attempt that stays unknown: nothing is decided over it till it is seen."""
+        for key, seen in evidence.items():
+            attempt = self._store.batch.issues[key].attempts[-1]
+            is_open = attempt.number == seen.attempt and attempt.outcome is None
+            killed = attempt.kill is not None
+            if not is_open or verdict(seen, kill_ordered=killed) is not Verdict.UNKNOWN:
+                self._unknown.pop(key, None)
+                continue
+            self._unknown[key] = self._unknown.get(key, 0) + 1
+            if self._unknown[key] == _UNKNOWN_LOOKS_TOLD:
+                self._note(
+                    f"nothing is decided over #{key} while this cannot be read: "
+                    f"{unreadable(seen)} (attempts/{self._subject(key).attempt_id})"
+                )
+
     def _tell(self, moment: Transaction) -> None:
         """Say what was committed, and let go of attempts that are over."""
         for event in moment.events:
             if isinstance(event, Ended | Voided):
-                attempt = moment.batch.issues[event.issue].attempts[-1]
+                attempts = moment.batch.issues[event.issue].attempts
+                attempt = next(a for a in reversed(attempts) if a.number == event.attempt)
                 leaves = attempt.outcome in _OUTCOMES_THAT_LEAVE_A_PANE
                 pane = attempt.pane if leaves or isinstance(event, Voided) else None
-                self._host.retire(self._subject(event.issue), pane)
+                self._host.retire(self._subject(event.issue, attempt), pane)
                 self._look_at.pop(event.issue, None)
                 self._confirm.discard(event.issue)
         while self._store.reports:
@@ -333,12 +365,15 @@ class Orchestrator:
             return "drained"
         return None
 
-    def _stop(self, reason: str) -> int:
+    def _stop(self) -> int | None:
+        """Let go and give the exit code; None if others recorded something to be done meanwhile."""
         with self._store.transaction(self._clock.wall()) as moment:
-            self._record_launched(moment)
-            moment.record(OrchestratorStopped(reason=reason))
+            self._heed(moment.fresh)
+            reason = self._ended()
+            if reason:
+                moment.record(OrchestratorStopped(reason=reason))
         self._tell(moment)
-        return exit_code(moment.batch)
+        return exit_code(moment.batch) if reason else None
 
 
 def _settle(moment: Transaction, evidence: dict[str, Evidence], now: Now) -> Sequence[Effect]:

@@ -38,7 +38,7 @@ from gangline.core.events import (
 from gangline.core.model import IssueSpec, Status, check_area
 from gangline.errors import AreaBusyError, StateError, UsageError
 from gangline.hosts.local import SystemClock
-from gangline.hosts.processes import wall_time
+from gangline.hosts.processes import living_agents, wall_time
 from gangline.hosts.tmux_control import TmuxError
 from gangline.hosts.tmux_server import require_tmux
 from gangline.hosts.wakes import hint
@@ -124,9 +124,26 @@ def _begin(
     planned: tuple[Plan, BatchStarted] | None,
 ) -> Session:
     plan, event = planned or _plan(project, area, request)
+    _refuse_forgotten_agents(project, area)
     store = project.store(area)
     store.create(event, plan.issues, wall_time())
     return Session(project, store, lock, Beginning.NEW, plan)
+
+
+def _refuse_forgotten_agents(project: Project, area: str) -> None:
+    """Refuse to begin beside agents whose batch was deleted: they still work on these issues.
+
+    Raises:
+        StateError: there are some; names them.
+    """
+    living = living_agents(project.paths(area).attempts)
+    if living:
+        pids = " ".join(map(str, sorted(living)))
+        raise StateError(
+            f"agents of a batch of area {area} that was deleted still run",
+            causes=[f"attempt {attempt} lives" for attempt in sorted(set(living.values()))],
+            hint=f"wait until they have ended, or end them: kill {pids}",
+        )
 
 
 def take_orchestrator_lock(project: Project, area: str) -> FileLock:

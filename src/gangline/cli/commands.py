@@ -15,11 +15,10 @@ from gangline.app import commands, running
 from gangline.app.config_template import template
 from gangline.app.planning import Request, config_path, make_plan, policy_of
 from gangline.app.truth import branches_to_merge, load_store
-from gangline.app.views import status_view
 from gangline.app.wiring import Project
-from gangline.cli.lines import Lines, come_back, describe, say, warn
+from gangline.cli.lines import Lines, beginning, come_back, describe, say, warn
 from gangline.cli.show import advice_text, graph_text, list_text, plan_text, summary_text
-from gangline.cli.status import show_status, view_of
+from gangline.cli.status import show_status, view_of, view_of_batch
 from gangline.cli.table import prepare_output
 from gangline.core.batch import Batch
 from gangline.core.events import AnyEvent
@@ -72,12 +71,20 @@ _ISSUE = click.argument("issue")
 
 def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
-        click.option("--assignee", help="GitHub: only issues of this login; @me is you."),
-        click.option("--label", "labels", multiple=True, help="GitHub: only with this label."),
-        click.option("--only", help="Only these issues (comma) and what they depend on."),
-        click.option("--max-concurrent", type=click.IntRange(1, 1000), help="Agents at once."),
-        click.option("--agent", help="The agent of issues that name none."),
-        click.option("--from", "source", help="Folder, plan file, or github[:owner/repo]."),
+        click.option(
+            "--assignee", metavar="LOGIN", help="GitHub: only issues of this login; @me is you."
+        ),
+        click.option(
+            "--label", "labels", metavar="NAME", multiple=True, help="GitHub: only with this label."
+        ),
+        click.option("--only", metavar="ID,...", help="Only these issues and what they depend on."),
+        click.option(
+            "--max-concurrent", type=click.IntRange(1, 1000), metavar="N", help="Agents at once."
+        ),
+        click.option("--agent", metavar="NAME", help="The agent of issues that name none."),
+        click.option(
+            "--from", "source", metavar="SRC", help="Folder, plan file, or github[:owner/repo]."
+        ),
     ):
         command = option(command)
     return command
@@ -148,13 +155,20 @@ def plan(area: str, **options: Any) -> int:
 @click.option("--new", is_flag=True, help="Archive a batch that is over and begin another.")
 @click.option("--detach", is_flag=True, help="Run in a tmux window of its own.")
 def run(area: str, *, new: bool, detach: bool, **options: Any) -> int:
-    """Resume the area's batch, or plan and begin one; be its orchestrator."""
+    """Resume the area's batch, or begin one.
+
+    Exit code 0: all completed; 1: over, with issues failed, skipped or cancelled; 2: wrong input;
+    3: another orchestrator has the area; 4: the state needs a person; 130: interrupted, the agents
+    run on.
+    """
     session = running.open_session(area, _request(options), new=new)
     for report in session.store.reports:
         warn(f"gangline: {report}")
     if session.beginning is running.Beginning.OVER:
         return _show_over(session)
-    _say_beginning(session)
+    say(beginning(session.store.batch, new=session.beginning is running.Beginning.NEW))
+    for warning in session.plan.warnings if session.plan else ():
+        warn(f"gangline: {warning}")
     if detach:
         return _detach(session)
     code = _watch(session)
@@ -172,31 +186,11 @@ def _detach(session: running.Session) -> int:
     started = detach(session)
     if started.dropped:
         names = ", ".join(sorted(started.dropped))
-        warn(f"gangline: too long to be passed on to tmux, so not set there: {names}")
+        warn(f"gangline: too long to be passed on, so as the tmux server has it: {names}")
     say(f"The orchestrator runs in tmux pane {started.pane}.")
     say(f"Look at it: gangline attach {area}, gangline status {area}")
     say(f"End it: gangline stop {area}")
     return EXIT_OK
-
-
-def _say_beginning(session: running.Session) -> None:
-    batch = session.store.batch
-    counts = ", ".join(f"{n} {status}" for status, n in batch.counts().items() if n)
-    if session.beginning is running.Beginning.NEW:
-        say(f"Beginning batch {batch.batch_id} of {batch.area}: {counts}")
-    else:
-        ended = (
-            f"its orchestrator stopped ({batch.stopped_reason})"
-            if batch.orchestrator_pid is None
-            else f"its orchestrator (process {batch.orchestrator_pid}) died"
-        )
-        last = f"last recorded {batch.updated_at}"
-        say(f"Resuming batch {batch.batch_id} of {batch.area}: {ended}, {last}; {counts}")
-    if batch.paused:  # a drained batch is dispatched again by this very run
-        say(f"The batch is paused; dispatch again: gangline resume {batch.area}")
-    if session.plan:
-        for text in session.plan.warnings:
-            warn(f"gangline: {text}")
 
 
 def _watch(session: running.Session) -> int:
@@ -219,19 +213,11 @@ def _show_over(session: running.Session) -> int:
 
 
 def _say_summary(batch: Batch, *, archived: bool) -> None:
-    view = _view(batch, batch.area)
+    view = view_of_batch(batch)
     say(summary_text(view, now=wall_time()))
     advice = advice_text(view, branches_to_merge(batch), archived=archived)
     if advice:
         say(advice)
-
-
-def _view(batch: Batch, area: str) -> dict[str, Any]:
-    from gangline.core.codec import StateEncoder  # noqa: PLC0415 - named beside its use
-
-    batch.changed.update(batch.issues)
-    state = json.loads(StateEncoder(batch).encode())
-    return status_view(state, Project().paths(area), alive=False)
 
 
 @cli.command()
@@ -272,7 +258,11 @@ def list_areas(*, as_json: bool) -> int:
 @cli.command()
 @_AREA
 @click.option(
-    "--format", "form", type=click.Choice(["text", "mermaid", "dot", "json"]), default="text"
+    "--format",
+    "form",
+    type=click.Choice(["text", "mermaid", "dot", "json"]),
+    default="text",
+    help="For a terminal (the default), a Markdown page, Graphviz or a script.",
 )
 def graph(area: str, form: str) -> int:
     """Show the dependencies of a batch."""
@@ -289,7 +279,9 @@ def graph(area: str, form: str) -> int:
 @_AREA
 @_ISSUE
 @click.option("-f", "--follow", is_flag=True, help="Go on as it grows, until the attempt ends.")
-@click.option("--attempt", type=click.IntRange(0), help="Not the newest attempt but this one.")
+@click.option(
+    "--attempt", type=click.IntRange(0), metavar="N", help="This attempt, not the newest."
+)
 def logs(area: str, issue: str, *, follow: bool, attempt: int | None) -> int:
     """Print what an issue's agent printed."""
     from gangline.cli.logs import print_log  # noqa: PLC0415 - only here
@@ -313,8 +305,20 @@ def attach(area: str, issue: str | None) -> int:
     os.execvpe(argv[0], argv, environment)
 
 
+_HELP = {
+    "cancel": "Give an issue up; its agent is ended first.",
+    "skip": "Pass an issue over; its dependents do not wait for it.",
+    "retry": "Try an issue again.\n\nWhat was skipped because of it waits for it again.",
+    "hold": "Keep an issue from being dispatched; a running agent goes on.",
+    "release": "Let a held issue be dispatched again.",
+    "pause": "Dispatch nothing new; what runs goes on.",
+    "resume": "Dispatch again, after pause or drain.",
+    "drain": "Dispatch nothing new; the run ends with what is running.",
+}
+
+
 def _issue_command(name: str, decide: Callable[[Batch, str], list[AnyEvent]]) -> None:
-    @cli.command(name=name, help=decide.__doc__)
+    @cli.command(name=name, help=_HELP[name])
     @_AREA
     @_ISSUE
     def command(area: str, issue: str) -> int:
@@ -322,7 +326,7 @@ def _issue_command(name: str, decide: Callable[[Batch, str], list[AnyEvent]]) ->
 
 
 def _batch_command(name: str, decide: Callable[[Batch], list[AnyEvent]]) -> None:
-    @cli.command(name=name, help=decide.__doc__)
+    @cli.command(name=name, help=_HELP[name])
     @_AREA
     def command(area: str) -> int:
         return _change(area, decide)
@@ -373,7 +377,7 @@ def stop(area: str, *, kill: bool) -> int:
 @cli.command()
 @click.option("--keep", is_flag=True, help="Keep the folder, to look around in it.")
 def demo(*, keep: bool) -> int:
-    """Run a real batch in a temporary repository, killed with -9 in the middle and resumed."""
+    """See a batch killed with -9, and resumed, in a scratch folder."""
     from gangline.demo.play import play  # noqa: PLC0415 - only here
 
     return play(keep=keep)

@@ -91,7 +91,8 @@ class Lines:
 def needs(batch: Batch) -> str | None:
     """What a person has to do before anything runs again; None while it goes on by itself."""
     waits = batch.by_status[Status.PENDING]
-    if batch.dispatched or batch.unblockable or batch.stop or not waits:
+    ended = batch.orchestrator_pid is None
+    if ended or batch.dispatched or batch.unblockable or batch.stop or not waits:
         return None
     if batch.paused:
         return f"nothing runs while the batch is paused: gangline resume {batch.area}"
@@ -103,6 +104,23 @@ def needs(batch: Batch) -> str | None:
     names = ", ".join(held[:3]) + (f" and {len(held) - 3} more" if len(held) > 3 else "")
     word = "is" if len(held) == 1 else "are"
     return f"nothing runs while {names} {word} held: gangline release {batch.area} {held[0][1:]}"
+
+
+def beginning(batch: Batch, *, new: bool) -> str:
+    """What a run says first: which batch, and how it stands."""
+    counts = ", ".join(f"{n} {status}" for status, n in batch.counts().items() if n)
+    if new:
+        return f"Beginning batch {batch.batch_id} of {batch.area}: {counts}"
+    ended = (
+        f"its orchestrator stopped ({_STOPS.get(batch.stopped_reason or '', batch.stopped_reason)})"
+        if batch.orchestrator_pid is None
+        else f"its orchestrator (process {batch.orchestrator_pid}) died"
+    )
+    last = f"last recorded {batch.updated_at}"
+    text = f"Resuming batch {batch.batch_id} of {batch.area}: {ended}, {last}; {counts}"
+    if batch.paused:  # a drained batch is dispatched again by this very run
+        text += f"\nThe batch is paused; dispatch again: gangline resume {batch.area}"
+    return text
 
 
 def come_back(area: str, alive: int) -> str:

@@ -146,7 +146,8 @@ class LiveView(Lines):
     def _write(self, view: str, columns: int | None = None) -> None:
         """Put what happened since, and the view, in the place of the last view; in one piece."""
         columns = columns or self._columns or 80
-        # A terminal that became narrower has wrapped what was wider.
+        # A terminal that became narrower has wrapped what was wider. What it pushed into its
+        # history meanwhile stays there.
         rows = sum(max(1, -(-_cells(line) // columns)) for line in self._drawn)
         lines = "".join(f"{line}\n" for line in self._lines)
         self._lines = []

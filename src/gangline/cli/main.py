@@ -7,7 +7,7 @@ import gc
 import os
 import sys
 
-from gangline.errors import EXIT_INTERRUPTED, GanglineError
+from gangline.errors import EXIT_INTERRUPTED, GanglineError, StateError
 
 
 def main() -> None:
@@ -47,6 +47,34 @@ def run(argv: list[str]) -> int:
         # Whoever read has gone (`gangline status | head`); nobody is left to be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_INTERRUPTED
+    except OSError as error:  # after its kinds above: a disk that is full, read-only or torn down
+        return _end_on(error)
+
+
+def _end_on(error: OSError) -> int:
+    """Say it where that is still possible; the exit code.
+
+    It may be the output itself that is full: what is left for it is then dropped, or the flush at
+    the end of the program would fail again and hide the exit code.
+    """
+    for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
+        try:
+            if number == 2:
+                print_error(_refused_by_system(error))
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return StateError.exit_code
+
+
+def _refused_by_system(error: OSError) -> StateError:
+    """A file that could not be used where nothing better is known than to stop."""
+    return StateError(
+        f"the system refused a file: {error.strerror or error}",
+        place=os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else None,
+        causes=["what was recorded is kept; running agents go on"],
+        hint="make room, mend the folder or the disk, then run the same command again",
+    )
 
 
 def _short_way(argv: list[str]) -> int | None:

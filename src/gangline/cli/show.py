@@ -225,12 +225,17 @@ def graph_text(view: "dict[str, Any]", form: str) -> str:
     return table(heads, rows, flexible=(2, 3), width=terminal_width())
 
 
+def _label(key: str, title: str) -> str:
+    """Number and title; an issue without a title has its id for one."""
+    return f"#{key}" if title in ("", key) else f"#{key} {one_line(title, _LABEL_LENGTH)}"
+
+
 def _mermaid(issues: "dict[str, dict[str, Any]]") -> str:
     """Nodes have made-up names: `end`, `o` or a dot in an id would be read as syntax."""
     names = {key: f"i{number}" for number, key in enumerate(issues)}
     lines = ["graph TD"]
     for key, issue in issues.items():
-        label = f"#{key} {one_line(issue['title'], _LABEL_LENGTH)}".rstrip()
+        label = _label(key, issue["title"])
         lines.append(f'  {names[key]}["{label.translate(_MERMAID)}"]:::{issue["status"]}')
     lines += [f"  {names[d]} --> {names[k]}" for k, i in issues.items() for d in i["dependsOn"]]
     statuses = {issue["status"] for issue in issues.values()}
@@ -241,7 +246,7 @@ def _mermaid(issues: "dict[str, dict[str, Any]]") -> str:
 def _dot(issues: "dict[str, dict[str, Any]]") -> str:
     lines = ["digraph gangline {", "  rankdir=LR;", "  node [shape=box];"]
     for key, issue in issues.items():
-        label = f"#{key} {one_line(issue['title'], _LABEL_LENGTH)}".rstrip()
+        label = _label(key, issue["title"])
         # Graphviz reads HTML entities also in quoted labels.
         label = f"{label}\n{issue['status']}".replace("&", "&amp;")
         lines.append(f"  {_dot_text(key)} [label={_dot_text(label)}];")

@@ -8,6 +8,7 @@ from gangline.app.views import fast_state, status_view
 from gangline.cli.table import prepare_output
 from gangline.core.text import harmless_json
 from gangline.hosts.processes import wall_time
+from gangline.hosts.runner import parse_json
 from gangline.store.area import AreaPaths
 from gangline.store.locks import lock_is_held
 from gangline.workspaces.repository import locate, workspace_folder
@@ -15,6 +16,8 @@ from gangline.workspaces.repository import locate, workspace_folder
 TYPE_CHECKING = False  # importing `typing` costs 3 ms
 if TYPE_CHECKING:
     from typing import Any
+
+    from gangline.core.batch import Batch
 
 
 def show_status(area: str, *, as_json: bool) -> int:
@@ -68,6 +71,15 @@ def view_of(area: str) -> "dict[str, Any]":
 
         add_evidence(view, area)
     return view
+
+
+def view_of_batch(batch: "Batch") -> "dict[str, Any]":
+    """The view of a batch that this process has in memory and orchestrates no more."""
+    from gangline.core.codec import StateEncoder  # noqa: PLC0415 - msgspec takes 20 ms
+
+    batch.changed.update(batch.issues)
+    paths = AreaPaths(workspace_folder(locate(".")), batch.area)
+    return status_view(parse_json(StateEncoder(batch).encode()), paths, alive=False)
 
 
 def _plain(area: str) -> bool:

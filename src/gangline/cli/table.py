@@ -107,9 +107,13 @@ def _fit(
         if extra >= 0 or not going:
             break
         del sizes[going.pop(0)]
+    for column in reversed(giving):  # there is still too much: the widest first
+        less = max(0, min(-extra, least[column] - _OPTIONAL_MIN))
+        least[column] -= less
+        extra += less
     for place, column in enumerate(giving):  # short ones get what they need; the rest is shared
-        share = min(sizes[column] - least[column], extra // (len(giving) - place))
-        sizes[column] = max(1, least[column] + share)
+        share = max(0, min(sizes[column] - least[column], extra // (len(giving) - place)))
+        sizes[column] = least[column] + share
         extra -= share
 
 

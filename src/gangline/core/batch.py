@@ -350,7 +350,7 @@ class Batch:
             case OrchestratorStopped():
                 self.stopped_reason = event.reason
                 self.orchestrator_pid = None
-                self.stop = None
+                self.stop = self.stop if self.is_killing else None
             case StopRequested():
                 self.stop = "kill" if event.kill or self.is_killing else "leave"
             case StopFinished():

@@ -106,6 +106,19 @@ class Verdict(StrEnum):
 _EXIT_CODES_OF_A_DEATH = frozenset({129, 143})
 
 
+def unreadable(seen: Evidence) -> str:
+    """What of an attempt could not be read, in words; "" if all of it could."""
+    has_come = seen.claim is Claim.RUNNER or seen.starting is Answer.YES
+    parts = (
+        (seen.claim, "its claim"),
+        (seen.lock if has_come else Answer.NO, "its lock"),  # before that there need be none
+        (seen.starting, "whether it was starting"),
+        (seen.has_exit, "its exit.json"),
+        (seen.signal, "its signal file"),
+    )
+    return next((words for answer, words in parts if answer == "unknown"), "")
+
+
 def verdict(seen: Evidence, *, kill_ordered: bool) -> Verdict:
     """The table of DESIGN.md section 4, row by row.
 

@@ -14,9 +14,11 @@ from gangline.core.model import Status
 
 VOIDS_MAX = 3
 LAUNCH_TIMEOUT_SECONDS = 10.0
-KILL_GRACE_SECONDS = 10.0
+# Longer than twice the runner's own grace (agent, then what it left): it is to do its duty first.
+KILL_GRACE_SECONDS = 15.0
 REAP_GRACE_SECONDS = 2.0  # between TERM and KILL for what a dead attempt left
 REAP_LOOK_SECONDS = 0.05
+REAP_LOOK_SECONDS_MAX = 2.0  # what cannot be ended (a process in the kernel) is not asked for ever
 MASS_DEATH_MIN = 3
 RECHECK_SECONDS = 2.0
 
@@ -40,6 +42,11 @@ class Ruling(NamedTuple):
 def launch_timeout_seconds(issue: IssueState) -> float:
     """How long a launch may take before it is fenced: doubled after each void."""
     return float(LAUNCH_TIMEOUT_SECONDS * 2**issue.voids)
+
+
+def reap_look_seconds(waited_seconds: float) -> float:
+    """When to look again at what is being reaped: soon at first, ever later where nothing helps."""
+    return min(REAP_LOOK_SECONDS_MAX, max(REAP_LOOK_SECONDS, waited_seconds / 20))
 
 
 def rule_on_void(issue: IssueState, stopping: bool, reason: str) -> Ruling:

@@ -26,16 +26,16 @@ from gangline.core.events import (
     Unblocked,
     Voided,
 )
-from gangline.core.evidence import Answer, Evidence, ExitRecord, Signal, Verdict, verdict
+from gangline.core.evidence import Answer, Claim, Evidence, ExitRecord, Signal, Verdict, verdict
 from gangline.core.model import Status
 from gangline.core.policy import (
     KILL_GRACE_SECONDS,
     MASS_DEATH_MIN,
     REAP_GRACE_SECONDS,
-    REAP_LOOK_SECONDS,
     RECHECK_SECONDS,
     Ruling,
     launch_timeout_seconds,
+    reap_look_seconds,
     rule_on_death,
     rule_on_end,
     rule_on_refusal,
@@ -198,7 +198,7 @@ def _decide_attempt(case: _Case, decision: Decision) -> None:
         case Verdict.DIED:
             _decide_died(case, decision)
         case Verdict.UNKNOWN:
-            pass
+            decision.effects.append(Look(case.issue.key, RECHECK_SECONDS, confirm=False))
 
 
 def _void_reason(case: _Case) -> str:
@@ -206,6 +206,10 @@ def _void_reason(case: _Case) -> str:
         return "the machine was restarted before it ran"
     if case.seen.server_gone is Answer.YES:
         return "its tmux server was gone before it ran"
+    if case.batch.is_killing:
+        return "given up before it ran, by stop --kill"
+    if case.seen.claim is Claim.RUNNER:
+        return "its runner ended before it started the agent"
     return "its runner never came to its claim"
 
 
@@ -271,9 +275,11 @@ def _decide_died(case: _Case, decision: Decision) -> None:
         since = case.now.boot_seconds
         decision.events.append(Reaping(issue=issue.key, attempt=attempt.number, boot_seconds=since))
     else:
-        hard = case.now.boot_seconds - attempt.reaping_since >= REAP_GRACE_SECONDS
+        waited = case.now.boot_seconds - attempt.reaping_since
+        hard = waited >= REAP_GRACE_SECONDS
         decision.effects.append(Reap(issue.key, attempt.number, hard=hard))
-        decision.effects.append(Look(issue.key, REAP_LOOK_SECONDS, confirm=seen.confirmed))
+        again = reap_look_seconds(waited)
+        decision.effects.append(Look(issue.key, again, confirm=seen.confirmed))
 
 
 def _mass_death(batch: Batch, evidence: Mapping[str, Evidence], now: Now) -> set[str]:
@@ -311,7 +317,10 @@ def _decide_waiting(batch: Batch, decision: Decision) -> None:
 
 def _failed_dependency(batch: Batch, key: str) -> str | None:
     for other in batch.issues[key].depends_on:
-        if batch.issues[other].status is not Status.COMPLETED:
+        issue = batch.issues[other]
+        # What a person passed over is as if nobody needed it; `because` names a failed dependency.
+        passed_over = issue.status is Status.SKIPPED and issue.because is None
+        if issue.status is not Status.COMPLETED and not passed_over:
             return other
     return None
 

@@ -8,7 +8,6 @@ lock is final. A missing lock, like any error, is unknown; a probe creates nothi
 import contextlib
 import fcntl
 import os
-import time
 
 import msgspec
 
@@ -198,6 +197,11 @@ class AttemptFolders:
             self._claims[subject.attempt_id] = found
         return found
 
+    def is_lost(self, subject: Subject) -> bool:
+        """Whether the folder is not there, or nothing is in it: not made yet, or deleted."""
+        folder = self.path(subject.attempt_id)
+        return all(_exists(os.path.join(folder, name)) is Answer.NO for name in (SPEC, LOCK))
+
     def forget(self, attempt_id: str) -> None:
         """The attempt is over: what its runner did not come to read may hold secrets, and goes."""
         self._claims.pop(attempt_id, None)
@@ -205,18 +209,17 @@ class AttemptFolders:
             os.unlink(os.path.join(self.path(attempt_id), ENVIRONMENT))
 
     def _read_signal(self, subject: Subject) -> Signal:
-        """The signal file, believed only if it is newer than the attempt's dispatch."""
+        """The signal file: this attempt's, for what was there before its intent was put away.
+
+        Its time is not asked: a clock that steps back would make a true signal look old.
+        """
         path = self.signal_path(subject.issue)
         try:
-            written_at = os.stat(path).st_mtime
+            return Signal.OK if _read_small(path).strip() == b"ok" else Signal.FAILED
         except FileNotFoundError:
             return Signal.NONE
-        except OSError:
-            return Signal.UNKNOWN
-        if written_at < _epoch_seconds(subject.started_at):
-            return Signal.NONE
-        try:
-            return Signal.OK if _read_small(path).strip() == b"ok" else Signal.FAILED
+        except IsADirectoryError:
+            return Signal.FAILED  # whatever is not `ok`
         except OSError:
             return Signal.UNKNOWN
 
@@ -224,14 +227,23 @@ class AttemptFolders:
         """`issue-{N}.exit`."""
         return os.path.join(self._area, f"issue-{issue}.exit")
 
-    def put_away_signal(self, issue: str, attempt_id: str) -> None:
-        """Move a signal file out of the way of the next attempt, into the folder of the last."""
-        folder = self.path(attempt_id)
-        try:
-            os.replace(self.signal_path(issue), os.path.join(folder, "signal"))
-        except FileNotFoundError:
+    def put_away_signal(self, issue: str, attempt_id: str | None) -> None:
+        """Move a signal file out of the way of the next attempt, into the folder of the last.
+
+        Where there is no such folder it stays beside its old place, as `issue-{N}.exit.stale`.
+
+        Raises:
+            OSError: it cannot be moved; the next attempt must not be begun then.
+        """
+        path = self.signal_path(issue)
+        if not os.path.lexists(path):
             return
-        sync_folder(folder)
+        folder = self.path(attempt_id) if attempt_id else None
+        if folder and os.path.isdir(folder):
+            os.replace(path, os.path.join(folder, "signal"))
+            sync_folder(folder)
+        else:
+            os.replace(path, f"{path}.stale")
         sync_folder(self._area)
 
 
@@ -246,7 +258,7 @@ def _write(path: str, data: bytes) -> None:
 def probe_lock(path: str) -> Answer:
     """Whether a lock is held by anyone: takes it shared for an instant; never creates it."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return Answer.UNKNOWN
     try:
@@ -295,20 +307,9 @@ def _exists(path: str) -> Answer:
 
 
 def _read_small(path: str) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    # A pipe that an agent put in the place of a file must not hold up the loop.
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         return os.read(fd, _SMALL_FILE_BYTES)
     finally:
         os.close(fd)
-
-
-def _epoch_seconds(iso: str) -> float:
-    """Seconds since 1970 of a time the journal wrote; 0 if it is none."""
-    try:
-        whole, _, fraction = iso.removesuffix("Z").partition(".")
-        parts = time.strptime(whole, "%Y-%m-%dT%H:%M:%S")
-    except ValueError:
-        return 0.0
-    import calendar  # noqa: PLC0415 - only where a signal file is there
-
-    return calendar.timegm(parts) + float(f"0.{fraction or 0}")

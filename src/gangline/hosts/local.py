@@ -166,20 +166,26 @@ class LocalHost:
             seen = self._folders.read(subject)
             if seen.lock is Answer.YES and seen.runner:
                 self._wakes.watch(subject.issue, seen.runner.pid)
-            elif seen.has_exit is Answer.NO and seen.claim is not Claim.VOID:
+            elif seen.exit is None or seen.exit.runner_signal is not None:
+                # Whether the server went with it is told as the cause, also of a void or a hang-up.
                 seen = msgspec.structs.replace(seen, server_gone=self._server_gone(subject))
-                if seen.starting is Answer.YES:
-                    dead[subject.issue] = subject
+                if seen.has_exit is Answer.NO and seen.claim is not Claim.VOID:
+                    lost = seen.starting is not Answer.YES and self._folders.is_lost(subject)
+                    if lost or seen.starting is Answer.YES:
+                        dead[subject.issue] = subject
             found[subject.issue] = seen
         if not dead:
             return found
+        living: set[str] | None
         try:
             living = processes.living_marks({subject.mark for subject in dead.values()})
         except OSError:
-            return found  # no descriptor left to look with: survivors stay unknown
+            living = None  # no descriptor left to look with: survivors stay unknown
         for issue, subject in dead.items():
-            left = Answer.YES if subject.mark in living else Answer.NO
-            found[issue] = msgspec.structs.replace(found[issue], survivors=left)
+            left = Answer.UNKNOWN
+            if living is not None:
+                left = Answer.YES if subject.mark in living else Answer.NO
+            found[issue] = _with_survivors(found[issue], subject, left)
         return found
 
     def _server_gone(self, subject: Subject) -> Answer:
@@ -228,6 +234,21 @@ class LocalHost:
         finally:
             self._watch_connection()
 
-    def put_away_signal(self, issue: str, attempt_id: str) -> None:
+    def put_away_signal(self, issue: str, attempt_id: str | None) -> None:
         """See ports.Host."""
         self._folders.put_away_signal(issue, attempt_id)
+
+
+def _with_survivors(seen: Evidence, subject: Subject, left: Answer) -> Evidence:
+    """The evidence of an attempt that seems to be over, after the look for what is left of it.
+
+    Where its folder was deleted the processes alone can tell: while one lives nothing is known of
+    the attempt, so it is not given up; when none does, one that was started has died.
+    """
+    if seen.starting is Answer.YES:
+        return msgspec.structs.replace(seen, survivors=left)
+    if left is not Answer.NO:
+        return msgspec.structs.replace(seen, starting=Answer.UNKNOWN)
+    if seen.claim is Claim.RUNNER or subject.launched:
+        return msgspec.structs.replace(seen, lock=left, starting=Answer.YES, survivors=left)
+    return seen

@@ -27,6 +27,7 @@ _EXEC_SECONDS_MAX = 0.2
 _EXEC_POLL_SECONDS = 0.0005
 
 MARK_ENTRY = b"GANGLINE_MARK="
+ATTEMPT_FOLDER_ENTRY = b"GANGLINE_ATTEMPT_DIR="
 
 
 def boot_id() -> str:
@@ -146,6 +147,27 @@ def living_marks(marks: "Collection[str]") -> set[str]:
     for pid in _every_pid():
         if _living_program(pid) is not None:
             found.update(entries[entry] for entry in entries.keys() & set(_environment(pid)))
+    return found
+
+
+def living_agents(attempts_folder: str) -> dict[int, str]:
+    """The living processes of any attempt in this folder, as pid -> attempt id.
+
+    Known by the agents' environment: the attempts' own files may be gone. Linux only; {} elsewhere.
+
+    Raises:
+        OSError: it cannot be known now: no descriptor or memory left to look with.
+    """
+    if not _HAS_PROC:
+        return {}
+    start = ATTEMPT_FOLDER_ENTRY + os.fsencode(os.path.join(attempts_folder, ""))
+    found = {}
+    for pid in _every_pid():
+        if pid == os.getpid() or _living_program(pid) is None:
+            continue
+        for entry in _environment(pid):
+            if entry.startswith(start):
+                found[pid] = os.fsdecode(entry[len(start) :])
     return found
 
 

@@ -12,7 +12,7 @@ import select
 import time
 
 from gangline.core.text import PaneFilter, harmless
-from gangline.hosts.processes import end_marked, kill_marked
+from gangline.hosts.processes import end_marked, kill_marked, wall_time
 from gangline.hosts.runner import (
     EXIT,
     MARK_VARIABLE,
@@ -218,13 +218,16 @@ class Watch:
                 grace_seconds=self._spec["graceSeconds"],
                 reap=_no_children,
             )
-        record["endedAt"] = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + "Z"
+        record["endedAt"] = wall_time()
         self._record(record)
         os.close(lock)
         self._wake()
 
     def _record(self, record: "dict[str, Any]") -> None:
-        """Make exit.json durable; on a full disk wait for space, because the result matters."""
+        """Make exit.json durable; on a full disk wait for space, because the result matters.
+
+        In a folder that was deleted nobody can ever read it, so there it is given up.
+        """
         data = _json_object(record)
         part = EXIT + ".part"
         while True:
@@ -233,6 +236,9 @@ class Watch:
                 os.rename(part, EXIT, src_dir_fd=self._attempt.fd, dst_dir_fd=self._attempt.fd)
                 self._attempt.sync()
             except OSError as error:
+                if os.fstat(self._attempt.fd).st_nlink == 0:
+                    self._show(b"\r\n[gangline] the attempt's folder was deleted\r\n")
+                    return
                 self._show(f"\r\n[gangline] exit.json: {error.strerror}; trying again\r\n".encode())
                 time.sleep(_DISK_FULL_RETRY_SECONDS)
             else:

@@ -48,6 +48,7 @@ __all__ = [
 SIGCHLD_FIXED = (3, 6, "")  # from here on a swallowed SIGCHLD is made up for (trap 1)
 WINDOW_NAME_LENGTH_MAX = 60
 SESSION_TRIES_MAX = 20
+SERVER_START_SECONDS_MAX = 30.0  # the user's settings come first, and may run programs
 KEEPER_NAME = "gangline"
 KEEPER = ("cat", "-")  # two elements, so no shell and no default-command comes between (trap 6)
 
@@ -159,9 +160,14 @@ class Tmux(TmuxServer):
             ["set-option", "-w", "-t", target, "@gangline_keeper", "1"],
             ["set-option", "-w", "-t", target, "allow-rename", "off"],
         ]
+        patience = self.timeout_seconds
         if server_too:  # it is ours then; else it would end with our client
             commands.append(["set-option", "-s", "exit-unattached", "off"])
-        return self._run(commands).refused
+            self.timeout_seconds = max(patience, SERVER_START_SECONDS_MAX)
+        try:
+            return self._run(commands).refused
+        finally:
+            self.timeout_seconds = patience
 
     def _sessions(self) -> dict[str, _Session]:
         rows = self._table(
@@ -351,7 +357,10 @@ class Tmux(TmuxServer):
             return 0
         import signal  # noqa: PLC0415 - needed here only, and rarely
 
-        os.kill(int(pid), signal.SIGCHLD)
+        try:
+            os.kill(int(pid), signal.SIGCHLD)
+        except OSError:  # it has ended since, or is another user's: nothing depends on it
+            return 0
         return missed
 
 

@@ -9,6 +9,7 @@ import contextlib
 import os
 import selectors
 import signal
+import stat
 from collections.abc import Callable
 from types import FrameType
 
@@ -36,7 +37,9 @@ class Wakes:
 
     def _open_pipe(self) -> int:
         """The pipe, opened for both so that it never reads as ended."""
-        if not os.path.exists(self._path):
+        if os.path.lexists(self._path) and not _is_pipe(self._path):
+            _put_aside(self._path)
+        if not os.path.lexists(self._path):
             os.mkfifo(self._path, 0o600)
         return os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -126,6 +129,18 @@ class Wakes:
         self._selector.close()
         for fd in (self._pipe, self._wake_read, self._wake_write):
             os.close(fd)
+
+
+def _is_pipe(path: str) -> bool:
+    return stat.S_ISFIFO(os.lstat(path).st_mode)
+
+
+def _put_aside(path: str) -> None:
+    """Keep what somebody put in the pipe's place: it is not ours to delete."""
+    number = 1
+    while os.path.lexists(kept := f"{path}.rejected-{number}"):
+        number += 1
+    os.rename(path, kept)
 
 
 def hint(pipe_path: str) -> None:

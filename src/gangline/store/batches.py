@@ -358,9 +358,20 @@ class Store:
         replace_durably(self.paths.issues, msgspec.json.encode(list(issues)))
 
     def archive(self) -> str:
-        """Move the area's folder into the archive, durably; its new path. The batch is over."""
+        """Move the area's folder into the archive, durably; its new path. The batch is over.
+
+        Raises:
+            StateError: somebody changed the batch since it was read: it may not be over any more.
+        """
         self._lock.acquire()
         try:
+            self._journal.check_same_file()
+            if self._journal.read().lines:
+                raise StateError(
+                    f"the batch of area {self.batch.area} was changed while it was being archived",
+                    place=self.paths.journal,
+                    hint=f"run again: gangline run {self.batch.area}",
+                )
             make_folders(self.paths.archive)
             target = os.path.join(self.paths.archive, self.batch.batch_id)
             if os.path.exists(target):

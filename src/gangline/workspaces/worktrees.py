@@ -24,7 +24,7 @@ import msgspec
 
 from gangline.durable import make_folders
 from gangline.errors import InputError, MachineError, StateError
-from gangline.workspaces import repository
+from gangline.workspaces import mending, repository
 from gangline.workspaces.git import (
     changed_files,
     demand_git,
@@ -37,20 +37,6 @@ from gangline.workspaces.git import (
     render_branch,
     run_git,
     some,
-)
-from gangline.workspaces.mending import (
-    check_branch,
-    claims,
-    drop_lock_files,
-    end_orphan,
-    is_expendable,
-    is_initializing,
-    lock_files,
-    marker_of,
-    mend_pointers,
-    not_ours,
-    relink,
-    standing_of,
 )
 from gangline.workspaces.repository import Place
 
@@ -216,9 +202,9 @@ class GitWorktrees:
         """
         path = self.path(issue)
         with self._one_at_a_time():
-            standing = standing_of(path, self._common)
+            standing = mending.standing_of(path, self._common)
             if standing not in ("absent", "linked"):
-                raise not_ours(path)
+                raise mending.not_ours(path)
             if standing == "linked":
                 # Without --force git itself refuses whatever would be lost.
                 self._demand(["worktree", "remove", "--", path], f"remove the worktree {path}")
@@ -261,14 +247,18 @@ class GitWorktrees:
         dirty = []
         for issue in issues:
             path = self.path(issue)
-            if os.path.basename(path) not in there or os.path.lexists(marker_of(path)):
+            if os.path.basename(path) not in there or os.path.lexists(mending.marker_of(path)):
                 continue  # one that was still being made is made anew, and nothing of it deleted
-            standing = standing_of(path, self._common)
+            standing = mending.standing_of(path, self._common)
             if standing == "foreign":
-                raise not_ours(path)
+                raise mending.not_ours(path)
             git_dir = read_pointer(os.path.join(path, ".git"))
-            if standing == "linked" and git_dir is not None and not is_initializing(git_dir):
-                check_branch(path, git_dir, self.branch(issue))
+            if (
+                standing == "linked"
+                and git_dir is not None
+                and not mending.is_initializing(git_dir)
+            ):
+                mending.check_branch(path, git_dir, self.branch(issue))
                 if changed_files(path, untracked=True, git_dir=git_dir):
                     dirty.append(path)
         if dirty:
@@ -283,26 +273,26 @@ class GitWorktrees:
     def _is_ready(self, path: str, branch: str) -> bool:
         """Whether nothing is to be done: three file reads and a few look-ups, no lock."""
         git_dir = read_pointer(os.path.join(path, ".git"))
-        linked = git_dir is not None and standing_of(path, self._common) == "linked"
-        if git_dir is None or not linked or is_initializing(git_dir):
+        linked = git_dir is not None and mending.standing_of(path, self._common) == "linked"
+        if git_dir is None or not linked or mending.is_initializing(git_dir):
             return False
-        left = [marker_of(path), *lock_files(self._common, git_dir, branch)]
+        left = [mending.marker_of(path), *mending.lock_files(self._common, git_dir, branch)]
         return head_fault(git_dir, branch) is None and not any(map(os.path.lexists, left))
 
     def _settle(self, path: str, branch: str, base_commit: str) -> None:
         """From whatever a crash left to a whole worktree; under the lock."""
-        common, interrupted = self._common, end_orphan(path)
-        mend_pointers(common, repository.workspace_folder(self._place))
-        standing = standing_of(path, common)
+        common, interrupted = self._common, mending.end_orphan(path)
+        mending.mend_pointers(common, repository.workspace_folder(self._place))
+        standing = mending.standing_of(path, common)
         if standing == "broken" and not interrupted:
-            relink(path, branch, self._place.top, common)
-            standing = standing_of(path, common)
+            mending.relink(path, branch, self._place.top, common)
+            standing = mending.standing_of(path, common)
         if standing == "foreign":
-            raise not_ours(path)
+            raise mending.not_ours(path)
         git_dir = read_pointer(os.path.join(path, ".git")) if standing == "linked" else None
-        drop_lock_files(common, git_dir, branch)
-        if git_dir is not None and not interrupted and not is_initializing(git_dir):
-            check_branch(path, git_dir, branch)
+        mending.drop_lock_files(common, git_dir, branch)
+        if git_dir is not None and not interrupted and not mending.is_initializing(git_dir):
+            mending.check_branch(path, git_dir, branch)
             dirty = changed_files(path, untracked=True, git_dir=git_dir)
             if self._is_behind(branch, base_commit) and not dirty:
                 demand_git(["reset", "--quiet", "--keep", base_commit, "--"], path, "move it up")
@@ -321,7 +311,7 @@ class GitWorktrees:
         entry = os.path.join(path, ".git")
         if os.path.isdir(path):
             content = set(os.listdir(path))
-            if content <= {".git"} or (git_dir and is_expendable(path, git_dir)):
+            if content <= {".git"} or (git_dir and mending.is_expendable(path, git_dir)):
                 shutil.rmtree(path)
             else:
                 if ".git" in content:  # kept, but out of force: it could lead to the new worktree
@@ -330,7 +320,7 @@ class GitWorktrees:
                 while os.path.lexists(f"{path}.broken-{number}"):
                     number += 1
                 os.rename(path, f"{path}.broken-{number}")
-        for private, claimed in claims(self._common):
+        for private, claimed in mending.claims(self._common):
             if claimed == entry:
                 shutil.rmtree(private)
 
@@ -361,7 +351,7 @@ class GitWorktrees:
 
     def _add(self, path: str, branch: str) -> None:
         make_folders(os.path.dirname(path))
-        marker = marker_of(path)
+        marker = mending.marker_of(path)
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
         with open(os.open(marker, flags, 0o600), "r+b") as log:
             fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)

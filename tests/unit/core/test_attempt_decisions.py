@@ -10,6 +10,7 @@ from gangline.core.events import (
     KillOrdered,
     KillReason,
     OrchestratorStarted,
+    OrchestratorStopped,
     Outcome,
     Policy,
     Reaping,
@@ -21,7 +22,12 @@ from gangline.core.events import (
 )
 from gangline.core.evidence import Answer, Signal
 from gangline.core.model import Status
-from gangline.core.policy import KILL_GRACE_SECONDS, REAP_GRACE_SECONDS
+from gangline.core.policy import (
+    KILL_GRACE_SECONDS,
+    REAP_GRACE_SECONDS,
+    REAP_LOOK_SECONDS,
+    REAP_LOOK_SECONDS_MAX,
+)
 from gangline.core.reconcile import Look, Reap, Start, Terminate, Void
 
 
@@ -74,6 +80,19 @@ class TestLaunch:
         assert story.starts() == ["1"]
         story.dispatch()
         assert story.issue().retry_count == 0
+
+    @pytest.mark.parametrize(
+        ("seen", "reason"),
+        [
+            (VOID, "its runner never came to its claim"),
+            (NEVER_RAN, "its runner ended before it started the agent"),
+            ({**VOID, "server_gone": Answer.YES}, "its tmux server was gone before it ran"),
+        ],
+    )
+    def test_why_it_never_ran_is_told_as_it_was_seen(self, seen, reason):
+        story = running()
+        story.ends(**seen)
+        assert story.issue().attempt.reason == reason
 
     def test_three_voids_in_a_row_are_failed(self):
         story = Story()
@@ -253,6 +272,19 @@ class TestStopThatKills:
         assert story.batch.stop is None
         assert story.decide().effects == [Start("1")]
 
+    def test_one_that_a_signal_interrupted_is_finished_by_the_next_start(self):
+        story = self.stopped()
+        story.record(OrchestratorStopped(reason="signal 2"), OrchestratorStarted(pid=2))
+        story.settle(story.seen(**RUNNING))
+        assert story.issue().attempt.kill is KillReason.STOP
+
+    def test_a_finished_one_is_not_done_again_by_the_next_start(self):
+        story = self.stopped()
+        story.settle(story.seen(**RUNNING))
+        story.ends(**exited(143))
+        story.record(OrchestratorStopped(reason="stop"), OrchestratorStarted(pid=2))
+        assert story.starts() == ["1"]
+
     def test_when_it_is_finished_nothing_is_started_again(self):
         story = self.stopped()
         story.settle(story.seen(**RUNNING))
@@ -266,6 +298,7 @@ class TestStopThatKills:
         (event, *_) = story.look(**VOID).events
         assert isinstance(event, Voided)
         assert (event.counted, event.to) == (False, Status.PENDING)
+        assert event.reason == "given up before it ran, by stop --kill"
 
     def test_a_later_plain_stop_does_not_weaken_it(self):
         story = self.stopped()
@@ -286,6 +319,15 @@ class TestSurvivors:
         assert story.ends(**self.LEFT)[0] == Reap("1", 0, hard=False)
         story.later(REAP_GRACE_SECONDS)
         assert story.ends(**self.LEFT)[0] == Reap("1", 0, hard=True)
+
+    def test_what_cannot_be_ended_is_asked_ever_more_rarely(self):
+        story = running()
+        waits = [story.ends(**self.LEFT)[1].seconds]
+        for _ in range(4):
+            story.later(REAP_GRACE_SECONDS * 8)
+            waits.append(story.ends(**self.LEFT)[1].seconds)
+        assert waits == sorted(waits)
+        assert (waits[0], waits[-1]) == (REAP_LOOK_SECONDS, REAP_LOOK_SECONDS_MAX)
 
     def test_the_end_is_recorded_only_when_they_are_seen_gone(self):
         story = running()

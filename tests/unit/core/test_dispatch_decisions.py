@@ -7,6 +7,7 @@ from core_builders import DIED, OTHER_BOOT, RUNNING, Story, exited
 
 from gangline.core.events import (
     Blocked,
+    Cancelled,
     Draining,
     Held,
     OrchestratorStarted,
@@ -17,7 +18,10 @@ from gangline.core.events import (
     Reopened,
     Resumed,
     Retried,
+    Skipped,
     StopRequested,
+    Wish,
+    Wished,
 )
 from gangline.core.evidence import Answer, Evidence
 from gangline.core.model import Status
@@ -98,6 +102,19 @@ class TestSkipPolicy:
         assert skipped == {"b": "a", "c": "b", "d": "c"}
         assert story.issue("d").reason == "dependency c did not complete"
         assert story.starts() == ["free"]
+
+    def test_what_a_person_passes_over_skips_nothing(self):
+        story = Story({"a": (), "b": (), "c": ("a", "b")}, Policy(on_failed_dependency="skip"))
+        story.dispatch("a")
+        story.record(Skipped(issue="b"), Wished(issue="a", wish=Wish.SKIP))
+        story.ends("a", **DIED)
+        assert story.starts() == ["c"]
+
+    def test_what_a_person_cancels_skips_its_dependents(self):
+        story = Story(self.CHAIN, Policy(on_failed_dependency="skip"))
+        story.record(Cancelled(issue="a"))
+        story.settle()
+        assert story.issue("d").status is Status.SKIPPED
 
     def test_a_completed_dependency_skips_nothing(self):
         story = Story(self.CHAIN, Policy(on_failed_dependency="skip"))

@@ -14,6 +14,7 @@ from gangline.core.evidence import (
     ExitRecord,
     Signal,
     Verdict,
+    unreadable,
     verdict,
 )
 from gangline.core.model import Status
@@ -175,7 +176,8 @@ def test_unknown_never_ends_kills_voids_or_dispatches_anything(seen, wish, kill,
     story = burdened_story(wish, kill, stopping, boot)
     decision = story.decide({"1": seen})
     assert decision.events == []
-    assert all(isinstance(effect, Look) for effect in decision.effects)
+    assert [type(effect) for effect in decision.effects] == [Look]
+    assert unreadable(seen)
 
 
 @STEADY

@@ -261,6 +261,13 @@ class TestArchive:
         assert not store.exists()
         assert os.path.exists(store.paths.journal_lock)
 
+    def test_what_another_recorded_meanwhile_is_not_archived_away(self, store):
+        record(load(store.paths), Paused())
+        with pytest.raises(StateError, match="was changed while it was being archived") as caught:
+            store.archive()
+        assert "gangline run client" in caught.value.hint
+        assert load(store.paths).batch.paused
+
     def test_a_batch_id_that_is_there_already_is_not_written_over(self, store, tmp_path):
         first = store.archive()
         again = begin(tmp_path)
