@@ -66,7 +66,6 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     issue: str
     number: int
     mark: str
-    started_at: str
     server: str | None
     launched: bool = False
     confirmed: bool = False

@@ -23,7 +23,6 @@ from gangline.core.evidence import verdict
 from gangline.hosts import processes
 from gangline.hosts.attempts import AttemptFolders
 from gangline.hosts.local import _PACKAGE_FOLDER, _RUNNER_CODE
-from gangline.hosts.processes import wall_time
 from gangline.hosts.runner import MARK_VARIABLE
 from gangline.ports import Launch, Subject
 
@@ -160,7 +159,6 @@ class Stage:
             "issue": launch.issue,
             "number": int(launch.attempt_id.rpartition("-a")[2]),
             "mark": launch.mark,
-            "started_at": wall_time(),
             "server": None,
         }
         return Subject(**settings | changes)

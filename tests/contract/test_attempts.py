@@ -15,7 +15,6 @@ from gangline.hosts.attempts import AttemptFolders, probe_lock
 
 RUNNER = '{"by":"runner","pid":12,"startTicks":34,"bootId":"boot"}'
 VOID = '{"by":"void"}'
-LONG_AGO = "2001-02-03T04:05:06.789Z"
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def on_disk(stage, launch):
             write_file(stage.path(launch, "exit.json"), ended)
         if signal is not None:
             write_file(stage.area / "issue-1.exit", signal)
-        return stage.evidence(launch, started_at=LONG_AGO)
+        return stage.evidence(launch)
 
     yield build
     for fd in held:
@@ -206,13 +205,18 @@ def test_signal_is_believed_though_the_clock_was_stepped_since_the_dispatch(
     dispatched = 981173106.25  # seconds since 1970 of the time below
     path = stage.area / "issue-1.exit"
     os.utime(path, ns=(0, int((dispatched + stepped_seconds) * 1e9)))
-    seen = stage.evidence(launch, started_at="2001-02-03T04:05:06.250Z")
+    seen = stage.evidence(launch)
     assert seen.signal is Signal.OK
 
 
 def test_signal_that_cannot_be_read_is_unknown(stage, launch):
+    (stage.area / "issue-1.exit").symlink_to("issue-1.exit")  # a loop
+    assert stage.evidence(launch).signal is Signal.UNKNOWN
+
+
+def test_folder_in_the_signal_file_s_place_is_not_ok(stage, launch):
     (stage.area / "issue-1.exit").mkdir()
-    assert stage.evidence(launch, started_at=LONG_AGO).signal is Signal.UNKNOWN
+    assert stage.evidence(launch).signal is Signal.FAILED
 
 
 def test_signal_is_put_away_into_the_folder_of_the_last_attempt(stage, launch, on_disk):
@@ -220,7 +224,7 @@ def test_signal_is_put_away_into_the_folder_of_the_last_attempt(stage, launch, o
     stage.folders.put_away_signal("1", launch.attempt_id)
     assert not (stage.area / "issue-1.exit").exists()
     assert stage.path(launch, "signal").read_text() == "ok"
-    assert stage.evidence(launch, started_at=LONG_AGO).signal is Signal.NONE
+    assert stage.evidence(launch).signal is Signal.NONE
 
 
 @pytest.mark.parametrize("last", [None, "b1-1-a0"], ids=["no attempt yet", "its folder is gone"])

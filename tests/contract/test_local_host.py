@@ -265,6 +265,32 @@ def test_survivors_of_a_killed_runner_are_seen_and_reaped(stage, machine):
     assert machine.evidence(launch, server).survivors is Answer.NO
 
 
+def test_survivor_that_emptied_its_environment_is_seen_and_reaped(stage, machine):
+    launch = stage.launch(f'exec env -i sh -c \'{HELD}\' sh "$1" "$2"\n')
+    _, server = machine.start(launch)
+    agent = agent_of(stage)
+    assert not processes.marked_processes(launch.mark).keys() & {agent}
+    os.kill(machine.evidence(launch).runner.pid, signal.SIGKILL)
+    machine.wait_for(launch, Verdict.DIED)
+    assert machine.evidence(launch, server).survivors is Answer.YES
+    machine.host.reap(stage.subject(launch), hard=False)
+    machine.host.reap(stage.subject(launch), hard=True)
+    wait_until_gone(agent)
+    assert machine.evidence(launch, server).survivors is Answer.NO
+
+
+def test_session_whose_number_was_given_to_another_is_left_alone(stage, machine, process):
+    launch = held(stage)
+    stage.prepare(launch)
+    started = processes.start_ticks(process.pid)
+    text = f'{{"pid":{process.pid},"startTicks":{started - 1}}}'
+    write_file(stage.path(launch, "starting"), text)
+    write_file(stage.path(launch, "lock"), "")
+    assert machine.evidence(launch).survivors is Answer.NO
+    machine.host.reap(stage.subject(launch), hard=True)
+    assert processes.start_ticks(process.pid) == started
+
+
 def test_server_is_gone_only_if_its_process_is(stage, machine):
     launch = held(stage)
     stage.prepare(launch)
@@ -313,7 +339,7 @@ area, attempt, mark, server = sys.argv[1:]
 tmux = Tmux(Socket("name", "gangline-nobody"), config="/dev/null")
 host = LocalHost(AttemptFolders(area, "none"), tmux, "s", "o", Wakes(area + "/own"))
 subject = Subject(
-    attempt_id=attempt, issue="1", number=0, mark=mark, started_at="2001-01-01T00:00:00Z",
+    attempt_id=attempt, issue="1", number=0, mark=mark,
     server=server,
 )
 before = host.probe([subject])["1"]

@@ -6,10 +6,24 @@ Variables of an agent session around the orchestrator change what an agent does 
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:  # registry asks this module what may be passed on
-    from gangline.agents.registry import Agent
+
+class Inheriting(Protocol):
+    """What an agent says about its environment (registry.Agent)."""
+
+    @property
+    def pass_env(self) -> tuple[str, ...]:
+        """Names, or patterns that end in '*', of variables to inherit."""
+
+    @property
+    def as_root_env(self) -> dict[str, str]:
+        """Variables that it needs as root."""
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Variables that are set for it."""
+
 
 # fmt: off
 # What every program needs to find its files, speak the user's language and reach the network.
@@ -35,7 +49,7 @@ _NEVER_INHERITED = (
 
 
 def build_environment(
-    agent: "Agent",
+    agent: Inheriting,
     base: Mapping[str, str],
     gangline: Mapping[str, str],
     *,

@@ -53,6 +53,8 @@ def detach(session: Session) -> Detached:
         for old in tmux.panes():
             if old.session == name and old.window_name == title and old.dead:
                 tmux.kill_pane(old.pane)
+        # Through a connection: as arguments of a process the environment could be read by anybody.
+        tmux.connect(name)
         session.lock.release()
         pane = tmux.new_window(name, title, argv, environment, project.top).pane
         tmux.set_remain(pane, on=True)
@@ -70,6 +72,7 @@ def detach(session: Session) -> Detached:
                 hint=f"see what it says: gangline attach {area}",
             )
         time.sleep(_LOOK_SECONDS)
+    tmux.close()
     return Detached(pane, dropped)
 
 

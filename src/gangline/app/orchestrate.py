@@ -189,7 +189,6 @@ class Orchestrator:
             issue=key,
             number=attempt.number,
             mark=attempt.mark,
-            started_at=attempt.started_at,
             server=attempt.server,
             launched=attempt.pane is not None,
             confirmed=key in self._confirm,

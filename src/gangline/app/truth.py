@@ -61,7 +61,6 @@ def add_evidence(view: dict[str, Any], area: str) -> None:
             issue=state.key,
             number=attempt.number,
             mark=attempt.mark,
-            started_at=attempt.started_at,
             server=attempt.server,
         )
         seen = folders.read(subject)

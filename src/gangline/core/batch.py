@@ -117,8 +117,7 @@ class Batch:
 
     def __init__(self) -> None:
         self.seq = 0
-        self.area = ""
-        self.batch_id = ""
+        self.area = self.batch_id = ""
         self.agent: str | None = None
         self.source: str | None = None
         self.base_commit: str | None = None
@@ -301,8 +300,7 @@ class Batch:
     ) -> None:
         attempt = issue.attempts[-1]
         if attempt.number != event.attempt or attempt.outcome is not None:
-            message = f"{event.issue} has no open attempt {event.attempt}"
-            raise ValueError(message)
+            raise ValueError(f"{event.issue} has no open attempt {event.attempt}")
         match event:
             case Launched():
                 attempt.pane = event.pane
@@ -335,8 +333,7 @@ class Batch:
             case BatchStarted():
                 self._begin(event)
             case BatchRestored():
-                message = "a restored batch is taken over by core.codec.replay"
-                raise TypeError(message)
+                raise TypeError("a restored batch is taken over by core.codec.replay")
             case Configured():
                 self.policy = event.policy
                 self.agent = event.agent or self.agent
@@ -378,7 +375,6 @@ def _new_issue(planned: PlannedIssue) -> IssueState:
         depends_on=planned.depends_on,
         agent=planned.agent,
         status=Status.BLOCKED if planned.depends_on else Status.PENDING,
-        attempts=[],
     )
 
 
@@ -402,5 +398,3 @@ def _fold_decision(issue: IssueState, event: IssueEvents) -> None:
         case Retried() | Reopened():
             issue.spent = issue.voids = 0
             issue.reason = issue.because = None
-        case _:
-            pass

@@ -42,6 +42,11 @@ class _ClaimFile(msgspec.Struct, rename="camel"):
     boot_id: str = ""
 
 
+class _StartingFile(msgspec.Struct, rename="camel"):
+    pid: int
+    start_ticks: int
+
+
 class _ExitFile(ExitRecord, frozen=True, kw_only=True, rename="camel"):
     # Declared again: a rename does not reach inherited fields.
     runner_signal: int | None = None
@@ -50,6 +55,7 @@ class _ExitFile(ExitRecord, frozen=True, kw_only=True, rename="camel"):
 
 
 _claim_decoder = msgspec.json.Decoder(_ClaimFile)
+_starting_decoder = msgspec.json.Decoder(_StartingFile)
 _exit_decoder = msgspec.json.Decoder(_ExitFile)
 
 
@@ -196,6 +202,15 @@ class AttemptFolders:
         if found[0] in (Claim.RUNNER, Claim.VOID):
             self._claims[subject.attempt_id] = found
         return found
+
+    def session(self, subject: Subject) -> tuple[int, int] | None:
+        """Pid and start time of the leader of the agent's session, if its runner came to say so."""
+        try:
+            path = os.path.join(self.path(subject.attempt_id), STARTING)
+            found = _starting_decoder.decode(_read_small(path))
+        except (OSError, msgspec.DecodeError):
+            return None
+        return found.pid, found.start_ticks
 
     def is_lost(self, subject: Subject) -> bool:
         """Whether the folder is not there, or nothing is in it: not made yet, or deleted."""

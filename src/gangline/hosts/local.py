@@ -163,7 +163,7 @@ class LocalHost:
         found: dict[str, Evidence] = {}
         dead: dict[str, Subject] = {}
         for subject in subjects:
-            seen = self._folders.read(subject)
+            seen = _with_claim(self._folders.read(subject))
             if seen.lock is Answer.YES and seen.runner:
                 self._wakes.watch(subject.issue, seen.runner.pid)
             elif seen.exit is None or seen.exit.runner_signal is not None:
@@ -179,6 +179,7 @@ class LocalHost:
         living: set[str] | None
         try:
             living = processes.living_marks({subject.mark for subject in dead.values()})
+            living |= {s.mark for s in dead.values() if self._session_lives(s)}
         except OSError:
             living = None  # no descriptor left to look with: survivors stay unknown
         for issue, subject in dead.items():
@@ -187,6 +188,11 @@ class LocalHost:
                 left = Answer.YES if subject.mark in living else Answer.NO
             found[issue] = _with_survivors(found[issue], subject, left)
         return found
+
+    def _session_lives(self, subject: Subject) -> bool:
+        """Whether the agent lives, also one that emptied its environment and so lost the mark."""
+        session = self._folders.session(subject)
+        return session is not None and processes.start_ticks(session[0]) == session[1]
 
     def _server_gone(self, subject: Subject) -> Answer:
         """Whether the tmux server it was launched on is proven gone: its process is."""
@@ -211,13 +217,21 @@ class LocalHost:
             if runner and runner.boot_id == processes.boot_id():
                 number = _SIGKILL if hard else _SIGTERM
                 processes.signal_process(runner.pid, runner.start_ticks, number)
+            elif runner is None and not hard:  # its claim was deleted: its mark alone leads to it
+                processes.signal_marked(subject.mark, _SIGTERM)
             if hard:
-                processes.kill_marked(subject.mark)
+                self._signal_left(subject, _SIGKILL)
 
     def reap(self, subject: Subject, *, hard: bool) -> None:
         """See ports.Host."""
         with contextlib.suppress(OSError):  # not done now: the next pass asks again
-            processes.signal_marked(subject.mark, _SIGKILL if hard else _SIGTERM)
+            self._signal_left(subject, _SIGKILL if hard else _SIGTERM)
+
+    def _signal_left(self, subject: Subject, number: int) -> None:
+        session = self._folders.session(subject)
+        if session:
+            processes.signal_session(*session, number)
+        processes.signal_marked(subject.mark, number)
 
     def retire(self, subject: Subject, pane: str | None) -> None:
         """See ports.Host."""
@@ -239,16 +253,26 @@ class LocalHost:
         self._folders.put_away_signal(issue, attempt_id)
 
 
+def _with_claim(seen: Evidence) -> Evidence:
+    """An exit.json proves a claim that was deleted: its runner wrote it as its last act."""
+    if seen.claim is not Claim.NONE or seen.exit is None:
+        return seen
+    ran = Answer.YES if seen.exit.refused is None else Answer.NO
+    return msgspec.structs.replace(seen, claim=Claim.RUNNER, lock=Answer.NO, starting=ran)
+
+
 def _with_survivors(seen: Evidence, subject: Subject, left: Answer) -> Evidence:
     """The evidence of an attempt that seems to be over, after the look for what is left of it.
 
-    Where its folder was deleted the processes alone can tell: while one lives nothing is known of
-    the attempt, so it is not given up; when none does, one that was started has died.
+    Where its folder was deleted the processes alone can tell: while one lives the attempt runs, and
+    can be ended; when none does, one that was started has died.
     """
     if seen.starting is Answer.YES:
         return msgspec.structs.replace(seen, survivors=left)
-    if left is not Answer.NO:
-        return msgspec.structs.replace(seen, starting=Answer.UNKNOWN)
+    if left is Answer.UNKNOWN:
+        return msgspec.structs.replace(seen, starting=left)
+    if left is Answer.YES:
+        return msgspec.structs.replace(seen, lock=left, starting=left)
     if seen.claim is Claim.RUNNER or subject.launched:
         return msgspec.structs.replace(seen, lock=left, starting=Answer.YES, survivors=left)
     return seen

@@ -150,6 +150,36 @@ def living_marks(marks: "Collection[str]") -> set[str]:
     return found
 
 
+def session_members(leader: int, started: int) -> dict[int, int]:
+    """The living processes of the session that exactly this process leads, as pid -> start time.
+
+    {} once the leader has ended: from then on its number may be given to another. Linux only.
+
+    Raises:
+        OSError: it cannot be known now: no descriptor or memory left to look with.
+    """
+    if not _HAS_PROC or start_ticks(leader) != started:
+        return {}
+    found = {}
+    for pid in _every_pid():
+        fields = _living_program(pid)
+        if fields is not None and int(fields[3]) == leader:
+            found[pid] = int(fields[19])
+    return found
+
+
+def signal_session(leader: int, started: int, number: int) -> None:
+    """Signal that session's members; its leader last, and only by KILL.
+
+    While the leader lives the session is known to be the same one.
+    """
+    members = session_members(leader, started)
+    itself = members.pop(leader, None)
+    _signal_all(members, number)
+    if itself is not None and number == _SIGKILL:
+        _signal_all({leader: itself}, number)
+
+
 def living_agents(attempts_folder: str) -> dict[int, str]:
     """The living processes of any attempt in this folder, as pid -> attempt id.
 

@@ -246,12 +246,34 @@ def start_step(
     step = spec.get("setup") or spec
     stdin = open_stdin(attempt, step)
     try:
-        return spawn(step["program"], step["argv"], environment, stdin, output), None
+        pid = spawn(step["program"], step["argv"], environment, stdin, output)
+        note_session(attempt, pid)
+        return pid, None
     except (OSError, ValueError) as error:  # ValueError: a NUL in an argument
         why = error.strerror if isinstance(error, OSError) else error
         return 0, f"{step['program']} could not be executed: {why}"
     finally:
         os.close(stdin)
+
+
+def note_session(attempt: Attempt, pid: int) -> None:
+    """Write into `starting` which session was started: it is found so if this process is killed.
+
+    An agent may empty its environment, and so lose the mark. Not durable: with the machine every
+    process ends.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            start = int(file.read(4096).rpartition(b")")[2].split()[19])
+        fd = os.open(STARTING, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, dir_fd=attempt.fd)
+    except OSError:  # no /proc: another system
+        return
+    try:
+        os.write(fd, b'{"pid":%d,"startTicks":%d}' % (pid, start))
+    except OSError:
+        pass  # the disk is full: the mark is left to know it by
+    finally:
+        os.close(fd)
 
 
 def open_stdin(attempt: Attempt, spec: "dict[str, Any]") -> int:

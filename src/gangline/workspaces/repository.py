@@ -218,7 +218,8 @@ def _exclude(git_dir: str) -> None:
     import fcntl  # noqa: PLC0415 - only where the folder is prepared
 
     info = os.path.join(git_dir, "info")
-    os.makedirs(info, exist_ok=True)
+    if not os.path.isdir(info):
+        os.mkdir(info)  # not its parents: a `.git` of our own making would be no repository
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     with open(os.open(os.path.join(info, "exclude"), flags, 0o644), "r+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # two first starts at once must not both append
