@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import select
+import shlex
 import stat
 import subprocess
 import sys
@@ -27,7 +28,17 @@ from gangline.hosts.runner import MARK_VARIABLE
 from gangline.ports import Launch, Subject
 
 DEADLINE_SECONDS = 30.0
-PYTHON = f"#!{sys.executable} -IS\n"
+
+
+def python_script_start():
+    """The first lines of a Python script, also where the interpreter's path holds a space.
+
+    A `#!` line cannot name such a path; so sh reads these lines as a command, Python as a string.
+    """
+    return f"#!/bin/sh\n'''exec' {shlex.quote(sys.executable)} -IS \"$0\" \"$@\"\n' '''\n"
+
+
+PYTHON = python_script_start()
 SHELL = "#!/bin/sh\n"
 
 

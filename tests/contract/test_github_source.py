@@ -7,17 +7,16 @@ down how it was called. A call too many ends with an exit code that nothing expe
 
 import json
 import os
-import sys
 
 import pytest
+from attempt_stage import python_script_start
 
 from gangline.errors import InputError, MachineError
 from gangline.sources import gh as gh_program
 from gangline.sources.loading import load
 
 SCRIPT = """\
-#!{python} -IS
-import json, os, sys, time
+{start}import json, os, sys, time
 here = os.path.dirname(os.path.abspath(__file__))
 names = ("GH_PROMPT_DISABLED", "NO_COLOR", "GH_FORCE_TTY", "GH_DEBUG")
 call = {{"argv": sys.argv[1:], "cwd": os.getcwd(), "pid": os.getpid(), "stdin": sys.stdin.read(),
@@ -43,7 +42,7 @@ class Gh:
     def __init__(self, folder):
         self.folder = folder
         script = folder / "gh"
-        script.write_text(SCRIPT.format(python=sys.executable))
+        script.write_text(SCRIPT.format(start=python_script_start()))
         script.chmod(0o755)
 
     def answers(self, *answers):

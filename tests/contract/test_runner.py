@@ -209,15 +209,17 @@ def test_agent_inherits_nothing_but_its_environment_and_three_descriptors(stage)
         "open_before = [fd for fd in range(1000) if os.path.exists(f'/proc/self/fd/{fd}')]\n"
         "print(open('/proc/self/environ').read().split('\\0')[:-1])\n"
         "print(open_before)\n"
-        "print(os.getsid(0) == os.getpid(), os.getcwd(), os.path.exists(sys.argv[3]))\n"
+        "print(os.getsid(0) == os.getpid(), os.getcwd(), os.path.exists(sys.argv[1]))\n"
     )
-    launch = stage.launch(source, interpreter=PYTHON)
+    launch = stage.launch()
     secret = stage.path(launch, "environment")
+    script = stage.program(source, "")
     # Python itself ignores PIPE and XFSZ, so it is asked through `cat`, which does not.
     checker = stage.program("exec cat /proc/self/status\n")
     launch = changed(
         launch,
-        argv=(*launch.argv, str(secret)),
+        program=sys.executable,  # itself: a shell on the way would add to the environment
+        argv=(sys.executable, "-IS", script, str(secret)),
         environment=launch.environment | {"A": "b=c\nd", "EMPTY": ""},
         setup=(checker,),
         setup_program=checker,

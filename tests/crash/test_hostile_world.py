@@ -9,12 +9,16 @@ from pathlib import Path
 import pytest
 from crew import Crew
 
+from gangline.app.running import wait_until_stopped
+from gangline.app.wiring import Project as Area
+from gangline.core.events import StopRequested
 from gangline.core.evidence import Answer, Verdict, verdict
 from gangline.hosts.attempts import AttemptFolders
 from gangline.hosts.local import LocalHost
 from gangline.hosts.tmux import Socket, Tmux
 from gangline.hosts.wakes import Wakes
 from gangline.ports import Subject
+from gangline.store.locks import read_holder
 
 MARK = "20260101-000000-0000-1-a0.0123456789abcdef"
 
@@ -127,3 +131,24 @@ def test_signal_that_is_no_file_counts_as_a_failure(crew: Crew, command: str) ->
     assert crew.wait_for_end(orchestrator) == 1, orchestrator.text()
     assert crew.statuses() == {"1": "failed"}
     assert "signal file says it failed" in orchestrator.text()
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["leave", "kill"])
+def test_stop_reaches_an_orchestrator_that_was_just_starting(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch, kill: bool
+) -> None:
+    orchestrator = crew.begin([crew.issue(1)], width=1)
+    crew.wait_for_starts(1)
+    crew.kill_orchestrator(orchestrator)
+    store = Area(str(crew.folder)).store("work")
+    lock = store.paths.orchestrator_lock
+    store.load()
+    with store.transaction("2026-01-01T00:00:00.000Z") as moment:
+        orchestrator = crew.resume()
+        crew.wait_for(lambda: read_holder(lock).endswith(f" {orchestrator.pid}"), "it holds")
+        moment.record(StopRequested(kill=kill))  # before it has recorded that it lives
+    monkeypatch.chdir(crew.folder)
+    wait_until_stopped("work", kill=kill)
+    assert crew.wait_for_end(orchestrator) == 130, orchestrator.text()
+    assert crew.statuses() == {"1": "pending" if kill else "dispatched"}
+    assert len(crew.starts()) == 1

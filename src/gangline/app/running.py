@@ -7,6 +7,7 @@ begins another (DESIGN.md section 3, "The end of a batch").
 
 import gc
 import os
+import time
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from enum import Enum
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from gangline.app.commands import stop
 from gangline.app.decision_log import DecisionLog
 from gangline.app.dispatch import check_agents
 from gangline.app.orchestrate import Observer, Orchestrator, exit_code
@@ -47,6 +49,9 @@ from gangline.store.batches import Store
 from gangline.store.locks import FileLock, lock_is_held, read_holder
 from gangline.workspaces.repository import create_workspace
 
+_STOP_PATIENCE_SECONDS = 120.0
+_STOP_LOOK_SECONDS = 0.05
+_STOP_ASK_SECONDS = 0.5
 _BY_PEOPLE = (Cancelled, Skipped, Retried, Reopened, Held, Released, Wished, Paused, Resumed)
 
 
@@ -333,6 +338,29 @@ def change(
     paths = project.paths(area)
     hint(paths.wake)
     return store.batch, moment.events, bool(lock_is_held(paths.orchestrator_lock))
+
+
+def wait_until_stopped(area: str, *, kill: bool) -> None:
+    """Wait for an orchestrator that has been asked to stop; ask again where that was in vain.
+
+    Raises:
+        UsageError: it has not stopped in two minutes.
+    """
+    project = Project()
+    lock = project.paths(area).orchestrator_lock
+    deadline = time.monotonic() + _STOP_PATIENCE_SECONDS
+    ask_again = time.monotonic() + _STOP_ASK_SECONDS
+    while lock_is_held(lock):
+        moment = time.monotonic()
+        if moment > deadline:
+            raise UsageError("the orchestrator has not stopped yet", hint=f"gangline status {area}")
+        if moment > ask_again:
+            ask_again = moment + _STOP_ASK_SECONDS
+            store = project.store(area)
+            if store.load() and store.batch.stop is None:
+                # It was only starting, and took the request for one to the orchestrator before it.
+                change(area, lambda batch: stop(batch, kill=kill))
+        time.sleep(_STOP_LOOK_SECONDS)
 
 
 def no_batch(project: Project, area: str) -> UsageError:

@@ -4,8 +4,8 @@ import io
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -28,6 +28,7 @@ from gangline.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_USAGE,
+    AreaBusyError,
     ConfigError,
     GanglineError,
     UsageError,
@@ -36,8 +37,6 @@ from gangline.hosts.processes import wall_time
 from gangline.store.area import areas
 from gangline.store.locks import lock_is_held
 
-_STOP_PATIENCE_SECONDS = 120.0
-_STOP_LOOK_SECONDS = 0.05
 _LIST_KEYS = ("area", "batchId", "revision", "orchestrator", "counts")
 
 
@@ -362,14 +361,11 @@ def stop(area: str, *, kill: bool) -> int:
         if not kill:
             say("no orchestrator is running")
             return EXIT_OK
-        running.stop_without_orchestrator(area, Lines())
-        return EXIT_OK
+        with suppress(AreaBusyError):  # one that came to life meanwhile is asked
+            running.stop_without_orchestrator(area, Lines())
+            return EXIT_OK
     running.change(area, lambda batch: commands.stop(batch, kill=kill))
-    deadline = time.monotonic() + _STOP_PATIENCE_SECONDS
-    while lock_is_held(lock):
-        if time.monotonic() > deadline:
-            raise UsageError("the orchestrator has not stopped yet", hint=f"gangline status {area}")
-        time.sleep(_STOP_LOOK_SECONDS)
+    running.wait_until_stopped(area, kill=kill)
     say(come_back(area, len(load_store(area).batch.by_status[Status.DISPATCHED])))
     return EXIT_OK
 
