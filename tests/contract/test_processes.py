@@ -164,17 +164,24 @@ def test_zombie_bears_no_mark(start, mark):
 def test_process_is_seen_also_in_the_middle_of_an_execve(start, mark, tmp_path):
     # There it has no environment: a look in thirty missed a program that does little else.
     script = tmp_path / "again"
-    script.write_text('#!/bin/sh\nexec "$0"\n')
+    # It ends with this process, even if that is killed.
+    script.write_text(f'#!/bin/sh\n[ -d /proc/{os.getpid()} ] && exec "$0"\n')
     script.chmod(0o755)
     start([str(script)], mark)
     assert [living_marks({mark}) for _ in range(LOOKS)] == [{mark}] * LOOKS
 
 
-CHAIN = "import os\nwhile True:\n    if os.fork():\n        os._exit(0)\n"
+# It ends with the process whose id it is given, even if that is killed.
+CHAIN = (
+    "import os, sys\n"
+    "while os.path.exists(f'/proc/{sys.argv[1]}'):\n"
+    "    if os.fork():\n"
+    "        os._exit(0)\n"
+)
 
 
 def test_process_that_hands_over_to_a_child_all_the_time_is_seen(start, mark):
-    start([sys.executable, "-I", "-S", "-c", CHAIN], mark).wait()
+    start([sys.executable, "-I", "-S", "-c", CHAIN, str(os.getpid())], mark).wait()
     try:
         looks = [living_marks({mark}) for _ in range(5)]
     finally:

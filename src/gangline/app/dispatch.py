@@ -282,7 +282,7 @@ def check_agents(config: Config, batch_agent: str | None, issues: Sequence[Issue
     """Refuse agents that are unknown or whose program is missing, before a batch is begun."""
     checked: set[object] = set()
     for spec in issues:
-        wanted = spec.run or spec.agent or batch_agent
+        wanted = spec.run[:1] if spec.run else spec.agent or batch_agent
         if wanted is None:
             raise no_agent()
         if wanted in checked:

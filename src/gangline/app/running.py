@@ -184,18 +184,25 @@ def _reconfigure(project: Project, request: Request, store: Store) -> None:
     )
     agent = request.agent or batch.agent
     source = request.source or batch.source
-    if request.agent or request.source:
-        issues = _reread(project, request, store)
-        check_agents(project.config, agent, issues)
+    anew = request.source is not None and (source != batch.source or not _has_texts(store))
+    if anew or request.agent:
+        issues = _read_anew(project, request, store) if anew else store.read_issues().values()
+        check_agents(project.config, agent, list(issues))
     if policy != batch.policy or agent != batch.agent or source != batch.source:
         with store.transaction(wall_time()) as moment:
             moment.record(Configured(policy=policy, agent=agent, source=source))
 
 
-def _reread(project: Project, request: Request, store: Store) -> Sequence[IssueSpec]:
-    """The texts of the batch's issues: from the batch, or anew from a source that is named."""
-    if request.source is None:
-        return list(store.read_issues().values())
+def _has_texts(store: Store) -> bool:
+    """Whether the issues' texts, as they were read when the batch began, are there."""
+    try:
+        return bool(store.read_issues())
+    except StateError:
+        return False
+
+
+def _read_anew(project: Project, request: Request, store: Store) -> Sequence[IssueSpec]:
+    """The texts of the batch's issues, from another source, or because they were lost."""
     plan = make_plan(project.top, project.config, request)
     texts = {issue.key: issue for issue in plan.issues}
     missing = [key for key in store.batch.issues if key not in texts]
