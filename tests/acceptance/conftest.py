@@ -4,12 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-pytest.register_assert_rewrite(
-    "project"
-)  # before it is imported: its assertions explain themselves
-
-from project import Project  # noqa: E402
+from project import Project
 
 
 @pytest.fixture

@@ -109,21 +109,22 @@ class Orchestrator:
         self._first = False
         self._signal: int | None = None
 
-    def run(self, started: OrchestratorStarted, *, stopping: bool = False) -> int:
+    def run(self, started: OrchestratorStarted, asked: Sequence[AnyEvent] = ()) -> int:
         """Run to the end; the exit code (DESIGN.md section 8).
 
         Args:
             started: Recorded first.
-            stopping: This run is a `stop --kill`. One that was interrupted before is finished in
-                any case; without `stopping` the run then goes on.
+            asked: What was recorded since this process had the area. A stop among it is meant for
+                this orchestrator; one from before is finished, and the run goes on.
 
         Raises:
             StateError: the journal, the disk or the issues' texts need a person.
         """
         with self._store.transaction(self._clock.wall()) as moment:
+            stops = [e for e in (*asked, *moment.fresh) if isinstance(e, StopRequested)]
             moment.record(started)
-            if stopping:
-                moment.record(StopRequested(kill=True))
+            if stops:
+                moment.record(StopRequested(kill=any(stop.kill for stop in stops)))
         self._tell(moment)
         self._first = bool(self._store.batch.by_status[Status.DISPATCHED])
         while True:

@@ -35,6 +35,7 @@ from gangline.core.events import (
     Resumed,
     Retried,
     Skipped,
+    StopRequested,
     Wished,
 )
 from gangline.core.model import IssueSpec, Status, check_area
@@ -46,6 +47,7 @@ from gangline.hosts.tmux_server import require_tmux
 from gangline.hosts.wakes import hint
 from gangline.store.area import areas
 from gangline.store.batches import Store
+from gangline.store.journal import events_from, journal_bytes
 from gangline.store.locks import FileLock, lock_is_held, read_holder
 from gangline.workspaces.repository import create_workspace
 
@@ -71,6 +73,7 @@ class Session(NamedTuple):
     lock: FileLock
     beginning: Beginning
     plan: Plan | None
+    since: int = 0  # bytes of the journal when this process reached for the lock
 
 
 def open_session(area: str, request: Request, *, new: bool = False) -> Session:
@@ -86,11 +89,13 @@ def open_session(area: str, request: Request, *, new: bool = False) -> Session:
     project.tmux()  # a socket that can be none is refused here
     store = project.store(area)
     planned = None if store.exists() else _plan(project, area, request)
+    since = journal_bytes(store.paths.journal)
     lock = take_orchestrator_lock(project, area)
     try:
         if not store.load(repair=True):
             return _begin(project, area, request, lock, planned)
-        return _go_on(Session(project, store, lock, Beginning.OVER, None), request, new=new)
+        found = Session(project, store, lock, Beginning.OVER, None, since)
+        return _go_on(found, request, new=new)
     except BaseException:
         lock.release()
         raise
@@ -228,6 +233,9 @@ def orchestrate(session: Session, observer: Observer, *, stopping: bool = False)
     project, store = session.project, session.store
     area = store.batch.area
     told_away = _while_away(store)
+    asked = events_from(store.paths.journal, session.since) if session.since else []
+    if stopping:
+        asked = [StopRequested(kill=True)]
     machinery = Machinery(project, area, store)
     machinery.wakes.catch_signals()
     clock = SystemClock()
@@ -251,7 +259,7 @@ def orchestrate(session: Session, observer: Observer, *, stopping: bool = False)
     if told_away:
         observer.happened(store.batch, told_away, away=True)
     try:
-        return orchestrator.run(started, stopping=stopping)
+        return orchestrator.run(started, asked)
     finally:
         if store.batch.is_over or not store.batch.by_status[Status.DISPATCHED]:
             machinery.host.close_session(everything=False)

@@ -33,8 +33,10 @@ from gangline.core.model import IssueSpec, Status, check_area, check_issue_id
 from gangline.durable import make_folders, replace_durably, sync_folder, write_all
 from gangline.errors import InputError, StateError
 from gangline.store.area import AreaPaths
-from gangline.store.journal import Journal, Lines
+from gangline.store.journal import Journal, Lines, events_from, journal_bytes
 from gangline.store.locks import FileLock
+
+_LAST_BYTES = 65536
 
 
 class Transaction:
@@ -140,14 +142,10 @@ class Store:
                 self.write_state()
         return bool(found.lines)
 
-    def last_events(self, count: int = 200) -> list[AnyEvent]:
-        """The newest events of the journal, oldest first; for people, nothing is decided by it."""
-        try:
-            with open(self.paths.journal, "rb") as file:
-                lines = file.read().split(b"\n")[:-1]
-        except FileNotFoundError:
-            return []
-        return [decode_event(line) for line in lines[-count:]]
+    def last_events(self) -> list[AnyEvent]:
+        """The newest events, oldest first; for people, nothing is decided by it."""
+        path = self.paths.journal
+        return events_from(path, max(0, journal_bytes(path) - _LAST_BYTES))
 
     def _read_state(self) -> bytes | None:
         try:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from gangline.core.codec import (
     BadLineError,
     check_line,
+    decode_event,
     encode_event,
     format_of,
     line_seq,
@@ -260,3 +261,24 @@ def _pread_all(fd: int, start: int, end: int) -> bytes:
         parts.append(part)
         start += len(part)
     return b"".join(parts)
+
+
+def journal_bytes(path: str) -> int:
+    """How long the journal is now; 0 without one."""
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def events_from(path: str, byte: int) -> list[AnyEvent]:
+    """The events after the first so many bytes; a line that lies across them is left out.
+
+    They are taken for checked: for a journal that was just loaded.
+    """
+    if not journal_bytes(path):
+        return []
+    with open(path, "rb") as file:
+        file.seek(max(0, byte - 1))
+        lines = file.read().split(b"\n")[:-1]
+    return [decode_event(line) for line in (lines[1:] if byte else lines)]
