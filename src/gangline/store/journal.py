@@ -267,7 +267,7 @@ def journal_bytes(path: str) -> int:
     """How long the journal is now; 0 without one."""
     try:
         return os.stat(path).st_size
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0
 
 
