@@ -25,6 +25,7 @@ _ASKER_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _KERNEL_THREAD = 0x00200000  # PF_KTHREAD of the flags in stat
 _EXEC_SECONDS_MAX = 0.2
 _EXEC_POLL_SECONDS = 0.0005
+_EMPTY_LOOKS = 4
 
 MARK_ENTRY = b"GANGLINE_MARK="
 ATTEMPT_FOLDER_ENTRY = b"GANGLINE_ATTEMPT_DIR="
@@ -213,13 +214,19 @@ def _environment(pid: int) -> list[bytes]:
     """What a process was started with; nothing if that is not ours to read.
 
     In the middle of an execve it is empty for an instant, so empty is only believed where the
-    kernel says that the program has none: env_start = env_end, fields 50 and 51 of stat.
+    kernel says, look after look, that this program has none: env_start = env_end, fields 50 and 51
+    of stat. They are equal for an instant of every execve as well.
     """
     deadline = 0.0
+    places: list[bytes] = []
     while (data := _read_environment(pid)) == b"":
         fields = _living_program(pid)
-        if fields is None or 0 < int(fields[47]) == int(fields[48]):
+        if fields is None:
             break
+        if 0 < int(fields[47]) == int(fields[48]):
+            places.append(fields[47])
+            if places[-_EMPTY_LOOKS:] == [fields[47]] * _EMPTY_LOOKS:
+                break
         now = time.monotonic()
         deadline = deadline or now + _EXEC_SECONDS_MAX
         if now > deadline:
