@@ -139,10 +139,6 @@ class Dispatcher:
         """See Preparer.ask."""
         return self._preparer.ask(key, batch.base_commit or "")
 
-    def forget_issues(self) -> None:
-        """Read the issues' texts again when one is next needed."""
-        self._issues = None
-
     def spec(self, key: str) -> IssueSpec:
         """The issue as its source gave it.
 
