@@ -8,7 +8,7 @@ concerns a living attempt is recorded as a wish and granted when the attempt has
 from collections.abc import Callable
 from difflib import get_close_matches
 
-from gangline.core.batch import Batch, IssueState
+from gangline.core.batch import Batch
 from gangline.core.events import (
     AnyEvent,
     Cancelled,
@@ -24,6 +24,7 @@ from gangline.core.events import (
     Wish,
     Wished,
 )
+from gangline.core.issue import IssueState
 from gangline.core.model import TERMINAL, Status
 from gangline.errors import UsageError
 

@@ -24,7 +24,8 @@ from gangline.agents.registry import (
     require_program,
 )
 from gangline.app.config import Config, render_prompt
-from gangline.core.batch import Batch, IssueState
+from gangline.core.batch import Batch
+from gangline.core.issue import IssueState
 from gangline.core.model import IssueSpec
 from gangline.errors import ConfigError, GanglineError, MachineError, StateError
 from gangline.hosts.runner import MARK_VARIABLE, PROMPT

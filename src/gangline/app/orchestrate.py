@@ -13,7 +13,7 @@ from typing import Protocol
 
 from gangline.app.decision_log import DecisionLog
 from gangline.app.dispatch import Dispatcher, MissingTextError
-from gangline.core.batch import Attempt, Batch
+from gangline.core.batch import Batch
 from gangline.core.events import (
     AnyEvent,
     Dispatched,
@@ -28,6 +28,7 @@ from gangline.core.events import (
     Voided,
 )
 from gangline.core.evidence import Evidence, Verdict, unreadable, verdict
+from gangline.core.issue import Attempt
 from gangline.core.model import Status
 from gangline.core.policy import launch_timeout_seconds
 from gangline.core.reconcile import (

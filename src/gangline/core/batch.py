@@ -9,8 +9,6 @@ grow with the batch.
 import heapq
 from collections.abc import Iterable
 
-import msgspec
-
 from gangline.core.events import (
     AnyEvent,
     BatchRestored,
@@ -23,7 +21,6 @@ from gangline.core.events import (
     IssueEvent,
     IssueEvents,
     KillOrdered,
-    KillReason,
     Launched,
     OrchestratorStarted,
     OrchestratorStopped,
@@ -46,70 +43,8 @@ from gangline.core.events import (
     next_status,
 )
 from gangline.core.graph import heights
-from gangline.core.model import TERMINAL, IssueId, Status
-
-
-class Attempt(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
-    """One dispatch of one issue. Open while `outcome` is None."""
-
-    number: int
-    mark: str
-    started_at: str
-    boot_id: str = ""
-    boot_seconds: float = 0.0
-    retry: int = 0
-    server: str | None = None
-    pane: str | None = None
-    agent: str | None = None
-    branch: str | None = None
-    kill: KillReason | None = None
-    kill_boot_id: str = ""
-    kill_boot_seconds: float = 0.0
-    reaping_since: float | None = None
-    outcome: Outcome | None = None
-    ended_at: str | None = None
-    exit_code: int | None = None
-    exit_signal: int | None = None
-    reason: str | None = None
-
-
-class IssueState(msgspec.Struct, kw_only=True):
-    """One issue as the journal tells it.
-
-    Attributes:
-        spent: Attempts of this budget that died, or failed under retry.on_failure.
-        voids: Launches in a row that never ran.
-        because: The failed dependency for which it was skipped.
-    """
-
-    id: IssueId
-    title: str = ""
-    depends_on: tuple[str, ...] = ()
-    agent: str | None = None
-    status: Status = Status.PENDING
-    spent: int = 0
-    voids: int = 0
-    held: bool = False
-    wish: Wish | None = None
-    wish_reason: str | None = None
-    reason: str | None = None
-    because: str | None = None
-    attempts: list[Attempt] = msgspec.field(default_factory=list)
-
-    @property
-    def key(self) -> str:
-        """The text form of the id."""
-        return str(self.id)
-
-    @property
-    def attempt(self) -> Attempt | None:
-        """The newest attempt."""
-        return self.attempts[-1] if self.attempts else None
-
-    @property
-    def retry_count(self) -> int:
-        """The specification's `retryCount`: automatic re-dispatches charged to the open attempt."""
-        return self.attempts[-1].retry if self.attempts else 0
+from gangline.core.issue import Attempt, IssueState
+from gangline.core.model import TERMINAL, Status
 
 
 class Batch:

@@ -10,9 +10,10 @@ from typing import Literal
 
 import msgspec
 
-from gangline.core.batch import Attempt, Batch, IssueState
+from gangline.core.batch import Batch
 from gangline.core.digest import BadLineError, check_line, line_seq, with_crc, with_digest
 from gangline.core.events import AnyEvent, BatchRestored, BatchStarted, Policy, Wish
+from gangline.core.issue import Attempt, IssueState
 from gangline.core.model import IssueId, Status
 
 __all__ = [

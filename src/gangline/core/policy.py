@@ -7,9 +7,9 @@ outranks what the attempt achieved; an acknowledged cancel outranks even a succe
 
 from typing import NamedTuple
 
-from gangline.core.batch import Attempt, IssueState
 from gangline.core.events import KillReason, Outcome, Policy, Wish
 from gangline.core.evidence import Evidence, ExitRecord, Signal
+from gangline.core.issue import Attempt, IssueState
 from gangline.core.model import Status
 
 VOIDS_MAX = 3

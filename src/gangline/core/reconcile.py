@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from gangline.core.batch import Attempt, Batch, IssueState
+from gangline.core.batch import Batch
 from gangline.core.events import (
     AnyEvent,
     Blocked,
@@ -27,6 +27,7 @@ from gangline.core.events import (
     Voided,
 )
 from gangline.core.evidence import Answer, Claim, Evidence, ExitRecord, Signal, Verdict, verdict
+from gangline.core.issue import Attempt, IssueState
 from gangline.core.model import Status
 from gangline.core.policy import (
     KILL_GRACE_SECONDS,

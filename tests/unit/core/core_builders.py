@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 from hypothesis import HealthCheck, settings
 
-from gangline.core.batch import Batch, IssueState
+from gangline.core.batch import Batch
 from gangline.core.codec import StateEncoder
 from gangline.core.events import (
     AnyEvent,
@@ -16,6 +16,7 @@ from gangline.core.events import (
     Unblocked,
 )
 from gangline.core.evidence import Answer, Claim, Evidence, ExitRecord, Signal
+from gangline.core.issue import IssueState
 from gangline.core.model import Status
 from gangline.core.reconcile import Decision, Effect, Now, Start, reconcile, retry_charge
 
