@@ -32,6 +32,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint
+	@sh scripts/install-system-tools.sh zsh fish
 	$(BIN)/pytest -n $(PYTEST_WORKERS)
 
 bench: setup

@@ -30,6 +30,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         environment: The agent's whole environment.
         setup: A command to run in a new worktree first, or None; `setup_done` marks it as done.
         log_bytes: Cap of output.log.
+        pane: The person's own idle pane to type the launch into; None for a window of ours.
     """
 
     attempt_id: str
@@ -50,6 +51,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     setup: tuple[str, ...] | None = None
     setup_program: str | None = None
     setup_done: str | None = None
+    pane: str | None = None
     keep_failed: bool = True
     keep_completed: bool = False
 
@@ -59,7 +61,11 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         launched: Its start was confirmed, so its folder has been there.
-        confirmed: See Evidence.
+        confirmed, doubted: See Evidence.
+        pane: Where it is; for a foreign attempt this is all that is known.
+        foreign: The specification's shell started it.
+        plan: The person's own pane that it was typed into.
+        since: When it was dispatched, UTC, ISO 8601; "" if the shell did not say.
     """
 
     attempt_id: str
@@ -69,6 +75,11 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     server: str | None
     launched: bool = False
     confirmed: bool = False
+    doubted: bool = False
+    pane: str | None = None
+    foreign: bool = False
+    plan: str | None = None
+    since: str = ""
 
 
 class LaunchUnknownError(Exception):
@@ -110,9 +121,19 @@ class Host(Protocol):
     """The machine that runs attempts: gives evidence; takes launch, void and kill."""
 
     server: str | None  # the tmux server in use, as it is recorded
+    takes_idle_panes: bool  # attempts go into a person's own idle panes, not into windows of ours
 
     def tidy(self) -> None:
         """Time for housekeeping that nothing depends on."""
+
+    def idle_panes(self) -> list[str]:
+        """Panes that could be taken now; empty also where tmux does not answer."""
+
+    def take_pane(self, pane: str, mark: str) -> bool:
+        """Take an idle pane for an attempt, unless somebody else has; whether it is ours now."""
+
+    def release_pane(self, pane: str, mark: str) -> None:
+        """Give back a pane that was taken for this attempt."""
 
     def prepare(self, launch: Launch) -> None:
         """Make the attempt's folder, exclusively and durably.
@@ -122,7 +143,10 @@ class Host(Protocol):
         """
 
     def launch(self, launch: Launch) -> tuple[str, str]:
-        """Start the runner in a new window; (pane id, tmux server identity).
+        """Start the runner in a new window, or type it into the pane that was taken.
+
+        Returns:
+            Pane id and tmux server identity.
 
         Raises:
             LaunchUnknownError: it may or may not have been started.
@@ -145,7 +169,9 @@ class Host(Protocol):
         """Signal what a dead attempt left: TERM, or KILL when hard. Does not wait."""
 
     def retire(self, subject: Subject, pane: str | None) -> None:
-        """The attempt is over: stop watching it; close this pane if it is still the attempt's."""
+        """The attempt is over: stop watching it; close this pane if it is still the attempt's, or
+        give it back where it is a person's own.
+        """
 
     def put_away_signal(self, issue: str, attempt_id: str | None) -> None:
         """Move the issue's signal file, if there is one, into the folder of its last attempt.

@@ -10,6 +10,8 @@ from gangline.app.decision_log import DecisionLog
 from gangline.app.orchestrate import Orchestrator
 from gangline.core.events import (
     BatchStarted,
+    Condition,
+    ConditionChanged,
     Dispatched,
     Ended,
     Launched,
@@ -44,6 +46,7 @@ class Machine:
     """
 
     refresh_seconds = None
+    takes_idle_panes = False
 
     def __init__(self, folder, issues=("1",), **policy):
         self.paths = AreaPaths(str(folder / ".workspace"), "client")
@@ -107,7 +110,10 @@ class Machine:
         return "%1", self.server
 
     def probe(self, subjects):
-        return {s.issue: Evidence(attempt=s.number, **self.seen[s.issue]) for s in subjects}
+        return {
+            s.issue: Evidence(attempt=s.number, doubted=s.doubted, **self.seen[s.issue])
+            for s in subjects
+        }
 
     def void(self, attempt_id):
         if self.void_error:
@@ -136,7 +142,7 @@ class Machine:
     def workspace(self, batch, key):
         return self.unusable.get(key, SimpleNamespace())
 
-    def _make_launch(self, batch, key, number, mark, workspace, retry):
+    def _make_launch(self, batch, key, number, mark, workspace, retry, pane):
         return Launch(
             attempt_id=batch.attempt_id(key, number),
             issue=key,
@@ -223,9 +229,9 @@ def test_an_attempt_that_stays_unknown_is_told_once_and_left_alone(tmp_path):
     unknown = machine.sees("1", {"claim": Claim.RUNNER, "lock": Answer.UNKNOWN})
     machine.script = [unknown, unknown, unknown, machine.sees("1", SUCCEEDED)]
     assert machine.run() == EXIT_OK
-    assert len(machine.notes) == 1
-    assert "#1" in machine.notes[0]
-    assert "its lock" in machine.notes[0]
+    [asked] = machine.events(ConditionChanged)
+    assert asked.condition is Condition.NEEDS_INPUT
+    assert "its lock" in asked.text
     assert max(machine.waits) <= 2.0
 
 
@@ -235,7 +241,7 @@ def test_one_look_that_tells_nothing_is_not_worth_a_word(tmp_path):
     lives = machine.sees("1", LIVES)
     machine.script = [unknown, lives, unknown, lives, machine.sees("1", SUCCEEDED)]
     assert machine.run() == EXIT_OK
-    assert machine.notes == []
+    assert machine.events(ConditionChanged) == []
 
 
 def test_a_disk_that_refuses_the_fence_is_told_with_its_mend_and_nothing_is_recorded(tmp_path):

@@ -194,7 +194,7 @@ def test_a_signal_file_ends_the_agent_and_decides(crew: Crew) -> None:
     assert not [line for line in crew.ledger() if line.what == "end"]
 
 
-def test_a_state_file_edited_under_a_living_orchestrator_is_kept_and_said(crew: Crew) -> None:
+def test_a_state_file_edited_under_a_living_orchestrator_is_taken(crew: Crew) -> None:
     orchestrator = crew.begin([crew.issue(1), crew.issue(2, after=[1])], width=2)
     crew.wait_for_starts(1)
     crew.pane(1)
@@ -203,6 +203,6 @@ def test_a_state_file_edited_under_a_living_orchestrator_is_kept_and_said(crew: 
     state.write_text(edited)
     crew.let(1, 2)
     assert crew.wait_for_end(orchestrator) == 0
-    assert (crew.area() / "batch.state.json.rejected-1").read_text() == edited
-    assert "rejected-1" in orchestrator.text()
-    assert [line.issue for line in crew.starts()] == ["1", "2"]
+    assert "the state file was changed by hand: #2 completed" in orchestrator.text()
+    assert [line.issue for line in crew.starts()] == ["1"]
+    assert crew.statuses() == {"1": "completed", "2": "completed"}

@@ -288,9 +288,7 @@ class TestValues:
 
 
 class TestMeaning:
-    @pytest.mark.parametrize(
-        "text", ["batch.panes = 'idle'", "verify.command = ['make']", "done.require = ['pushed']"]
-    )
+    @pytest.mark.parametrize("text", ["verify.command = ['make']", "done.require = ['pushed']"])
     def test_what_is_not_built_is_refused_and_not_ignored(self, text):
         error = refusal(text)
         assert "is not available in this version" in error.message

@@ -41,6 +41,8 @@ Do the whole of issue {issue} in the current folder, then commit your work on th
 What is not committed does not count. Do not switch branches and do not push.
 """
 
+SPECIFICATION_PROMPT = "/dev-pipeline {area} #{issue}"
+
 Flag = Annotated[bool, Meta(description="true or false")]
 Text = Annotated[str, Meta(min_length=1, description="a string that is not empty")]
 Workers = Annotated[int, Meta(ge=1, le=1000, description="an integer from 1 to 1000")]
@@ -356,7 +358,6 @@ def _check(config: Config) -> None:
 def _refuse_unbuilt(config: Config) -> None:
     """Refuse the keys that are in the contract but not built yet; each has one line here."""
     unbuilt = {
-        'batch.panes = "idle"': config.batch.panes != "managed",
         "verify.command": bool(config.verify.command),
         "done.require": bool(config.done.require),
     }

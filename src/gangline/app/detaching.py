@@ -15,6 +15,7 @@ from gangline.app.truth import load_store
 from gangline.app.wiring import Project
 from gangline.core.batch import Batch
 from gangline.errors import MachineError, UsageError
+from gangline.hosts.idle import IdlePanes
 from gangline.hosts.tmux import WINDOW_NAME_LENGTH_MAX, Tmux
 from gangline.hosts.tmux_control import TmuxError
 
@@ -126,7 +127,11 @@ def attach_command(area: str, issue: str | None) -> tuple[list[str], dict[str, s
     tmux = project.tmux()
     try:
         target = _window_of(tmux, store.batch, issue) if issue is not None else None
-        session = tmux.find_session(f"gangline-{area}", project.owner(area))
+        session = (
+            next(pane.session for pane in tmux.panes() if pane.pane == target)
+            if target is not None
+            else tmux.find_session(f"gangline-{area}", project.owner(area))
+        )
         if session is not None and target is None:
             target = _best_window(tmux, store.batch, session)
         here = _is_inside(tmux)
@@ -152,8 +157,10 @@ def _window_of(tmux: Tmux, batch: Batch, text: str) -> str:
     issue = find_issue(batch, text)
     attempt = issue.attempt
     server = tmux.server() if attempt and attempt.pane else None
-    if attempt and attempt.pane and server and tmux.pane_is(attempt.pane, server, attempt.mark):
-        return attempt.pane
+    if attempt and attempt.pane and server:
+        of_attempt = IdlePanes(tmux, None).pane_holds if attempt.plan else tmux.pane_is
+        if of_attempt(attempt.pane, server, attempt.mark):
+            return attempt.pane
     again = f"gangline status {batch.area}"
     raise UsageError(
         f"#{issue.key} has no window now; it is {issue.status.value}",

@@ -12,7 +12,7 @@ import shutil
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from gangline.agents.environment import build_environment
 from gangline.agents.registry import (
@@ -23,7 +23,12 @@ from gangline.agents.registry import (
     render,
     require_program,
 )
-from gangline.app.config import Config, render_prompt
+from gangline.app.config import (
+    DEFAULT_PROMPT,
+    SPECIFICATION_PROMPT,
+    Config,
+    render_prompt,
+)
 from gangline.core.batch import Batch
 from gangline.core.issue import IssueState
 from gangline.core.model import IssueSpec
@@ -98,14 +103,17 @@ class Preparer:
 
 
 class NoPreparation:
-    """The shared folder needs no making: it is answered at once."""
+    """Answers at once: for the shared folder, and for one that has nothing else to do."""
 
     def __init__(self, workspaces: Workspaces) -> None:
         self._workspaces = workspaces
 
     def ask(self, issue: str, base_commit: str) -> Workspace | GanglineError | None:
-        """The shared folder."""
-        return self._workspaces.ensure(issue, base_commit)
+        """The workspace, made now."""
+        try:
+            return self._workspaces.ensure(issue, base_commit)
+        except GanglineError as error:
+            return error
 
 
 class Dispatcher:
@@ -146,7 +154,7 @@ class Dispatcher:
         Raises:
             MissingTextError: the texts are gone, or have no such issue.
         """
-        if self._issues is None:
+        if self._issues is None or key not in self._issues:  # it may have joined since
             try:
                 self._issues = self._read_issues()
             except StateError as error:
@@ -170,7 +178,14 @@ class Dispatcher:
         return find_agent(name, self._config.agents, spec.place)
 
     def launch(
-        self, batch: Batch, key: str, number: int, mark: str, workspace: Workspace, retry: int
+        self,
+        batch: Batch,
+        key: str,
+        number: int,
+        mark: str,
+        workspace: Workspace,
+        retry: int,
+        pane: str | None = None,
     ) -> Launch:
         """Everything the attempt needs.
 
@@ -186,15 +201,10 @@ class Dispatcher:
         values = self._placeholders(batch, issue, attempt_id, workspace)
         argv, stdin = render(agent, values, resume=False)
         environment = self._environment(agent) | {
-            "GANGLINE_AREA": batch.area,
-            "GANGLINE_BATCH": batch.batch_id,
-            "GANGLINE_ISSUE": key,
-            "GANGLINE_ATTEMPT": attempt_id,
+            **_said_to_agent(batch, key, attempt_id, retry),
             "GANGLINE_ATTEMPT_DIR": os.path.dirname(values.prompt_file),
-            "GANGLINE_RETRY": str(retry),
             MARK_VARIABLE: mark,
         }
-        setup, setup_done = self._setup(workspace)
         return Launch(
             attempt_id=attempt_id,
             issue=key,
@@ -210,10 +220,9 @@ class Dispatcher:
             agent=agent.name,
             reads_prompt=agent.prompt != "none",
             environment=environment,
-            setup=setup,
-            setup_program=_setup_program(setup, environment) if setup else None,
-            setup_done=setup_done,
+            **self._setup(workspace, environment),
             log_bytes=int(batch.policy.log_mb * 1_000_000),
+            pane=pane,
             keep_failed=self._config.batch.keep_failed_panes,
             keep_completed=self._config.batch.keep_completed_panes,
         )
@@ -221,9 +230,12 @@ class Dispatcher:
     def _placeholders(
         self, batch: Batch, issue: IssueState, attempt_id: str, workspace: Workspace
     ) -> Placeholders:
+        spec = self.spec(issue.key)
         template = self._config.batch.prompt
+        if template == DEFAULT_PROMPT and not (spec.title or spec.body):
+            template = SPECIFICATION_PROMPT  # of an adopted batch only ids are known
         return Placeholders(
-            prompt=render_prompt(template, area=batch.area, issue=self.spec(issue.key)),
+            prompt=render_prompt(template, area=batch.area, issue=spec),
             prompt_file=os.path.join(self._attempts_folder, attempt_id, PROMPT),
             issue=issue.key,
             title=issue.title,
@@ -244,13 +256,26 @@ class Dispatcher:
             self._programs[agent.start] = require_program(agent, None)
         return self._programs[agent.start]
 
-    def _setup(self, workspace: Workspace) -> tuple[tuple[str, ...] | None, str | None]:
+    def _setup(self, workspace: Workspace, environment: Mapping[str, str]) -> dict[str, Any]:
         """The setup command if this worktree has not been through it yet, and what marks it."""
         setup = self._config.workspace.setup
         if not setup or workspace.git_dir is None:
-            return None, None
+            return {}
         done = os.path.join(workspace.git_dir, _SETUP_DONE)
-        return (None, None) if os.path.exists(done) else (setup, done)
+        if os.path.exists(done):
+            return {}
+        program = _setup_program(setup, environment)
+        return {"setup": setup, "setup_program": program, "setup_done": done}
+
+
+def _said_to_agent(batch: Batch, key: str, attempt_id: str, retry: int) -> dict[str, str]:
+    return {
+        "GANGLINE_AREA": batch.area,
+        "GANGLINE_BATCH": batch.batch_id,
+        "GANGLINE_ISSUE": key,
+        "GANGLINE_ATTEMPT": attempt_id,
+        "GANGLINE_RETRY": str(min(retry, 1)),
+    }
 
 
 def _setup_program(setup: tuple[str, ...], environment: Mapping[str, str]) -> str:

@@ -66,7 +66,7 @@ def make_plan(top: str, config: Config, request: Request) -> Plan:
         )
     loaded = load(source, top, labels=request.labels, assignee=request.assignee)
     check_specs(loaded.issues)
-    issues = _only(loaded.issues, request.only)
+    issues = only(loaded.issues, request.only)
     graph.check_graph(issues)
     agent = request.agent or config.batch.agent
     check_agents(config, agent, issues)
@@ -82,7 +82,7 @@ def make_plan(top: str, config: Config, request: Request) -> Plan:
     )
 
 
-def _only(issues: Sequence[IssueSpec], wanted: Sequence[str]) -> list[IssueSpec]:
+def only(issues: Sequence[IssueSpec], wanted: Sequence[str]) -> list[IssueSpec]:
     """The wanted issues and all that they depend on, in the order of the source."""
     if not wanted:
         return list(issues)
@@ -117,6 +117,17 @@ def policy_of(config: Config, request: Request) -> Policy:
     )
 
 
+def policy_of_later(config: Config, request: Request, policy: Policy) -> Policy:
+    """The rules that a later run gives a batch: as configured now, its width as it was told."""
+    width = request.max_concurrent or policy.max_concurrent
+    return msgspec.structs.replace(policy_of(config, request), max_concurrent=width)
+
+
+def batch_id() -> str:
+    """A name for a new batch: when it began, and random bits."""
+    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
+
+
 def batch_started(area: str, plan: Plan, policy: Policy, workspaces: Workspaces) -> BatchStarted:
     """The first event of a new batch; what would hurt it is refused.
 
@@ -127,20 +138,22 @@ def batch_started(area: str, plan: Plan, policy: Policy, workspaces: Workspaces)
     return BatchStarted(
         format=FORMAT_VERSION,
         area=area,
-        batch_id=time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2),
+        batch_id=batch_id(),
         agent=plan.agent,
-        issues=tuple(
-            PlannedIssue(
-                id=issue.id,
-                title=issue.title,
-                depends_on=tuple(dict.fromkeys(edge.id for edge in issue.depends_on)),
-                agent=issue.agent,
-            )
-            for issue in plan.issues
-        ),
+        issues=tuple(planned(issue) for issue in plan.issues),
         policy=policy,
         source=plan.source,
         base_commit=workspaces.base_commit() or None,
+    )
+
+
+def planned(issue: IssueSpec) -> PlannedIssue:
+    """What the journal keeps of an issue."""
+    return PlannedIssue(
+        id=issue.id,
+        title=issue.title,
+        depends_on=tuple(dict.fromkeys(edge.id for edge in issue.depends_on)),
+        agent=issue.agent,
     )
 
 

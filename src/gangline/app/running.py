@@ -8,25 +8,23 @@ begins another (DESIGN.md section 3, "The end of a batch").
 import gc
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from difflib import get_close_matches
 from enum import Enum
 from typing import NamedTuple
 
-import msgspec
-
+from gangline.app.archiving import check_archivable
 from gangline.app.commands import stop
 from gangline.app.decision_log import DecisionLog
-from gangline.app.dispatch import check_agents
-from gangline.app.orchestrate import Observer, Orchestrator, exit_code
+from gangline.app.orchestrate import Observer, Orchestrator
 from gangline.app.planning import Plan, Request, batch_started, make_plan, policy_of
-from gangline.app.wiring import Machinery, Project
+from gangline.app.reconfiguring import reconfigure
+from gangline.app.wiring import Machinery, Project, require_own_pane
 from gangline.core.batch import Batch
 from gangline.core.events import (
     AnyEvent,
     BatchStarted,
     Cancelled,
-    Configured,
     Held,
     OrchestratorStarted,
     Paused,
@@ -38,18 +36,17 @@ from gangline.core.events import (
     StopRequested,
     Wished,
 )
-from gangline.core.model import IssueSpec, Status, check_area
-from gangline.errors import AreaBusyError, StateError, UsageError
+from gangline.core.model import Status, check_area
+from gangline.errors import AreaBusyError, MachineError, StateError, UsageError
 from gangline.hosts.local import SystemClock
 from gangline.hosts.processes import living_agents, wall_time
-from gangline.hosts.tmux_control import TmuxError
 from gangline.hosts.tmux_server import require_tmux
 from gangline.hosts.wakes import hint
 from gangline.store.area import areas
 from gangline.store.batches import Store
+from gangline.store.filesystem import unfit_for_locks
 from gangline.store.journal import events_from, journal_bytes
 from gangline.store.locks import FileLock, lock_is_held, read_holder
-from gangline.workspaces.repository import create_workspace
 
 _STOP_PATIENCE_SECONDS = 120.0
 _STOP_LOOK_SECONDS = 0.05
@@ -87,6 +84,8 @@ def open_session(area: str, request: Request, *, new: bool = False) -> Session:
     require_tmux()
     project = Project()
     project.tmux()  # a socket that can be none is refused here
+    if project.config.batch.panes == "idle":
+        require_own_pane(project, area)
     store = project.store(area)
     planned = None if store.exists() else _plan(project, area, request)
     since = journal_bytes(store.paths.journal)
@@ -110,7 +109,7 @@ def _go_on(found: Session, request: Request, *, new: bool) -> Session:
                 f"area {batch.area} has a batch that is not over",
                 hint=f"finish it: gangline run {batch.area}, or cancel what is left of it",
             )
-        _reconfigure(project, request, store)
+        reconfigure(project, request, store)
         return found._replace(beginning=Beginning.RESUMED)
     if not new:
         return found
@@ -134,13 +133,13 @@ def _begin(
     planned: tuple[Plan, BatchStarted] | None,
 ) -> Session:
     plan, event = planned or _plan(project, area, request)
-    _refuse_forgotten_agents(project, area)
+    refuse_forgotten_agents(project, area)
     store = project.store(area)
     store.create(event, plan.issues, wall_time())
     return Session(project, store, lock, Beginning.NEW, plan)
 
 
-def _refuse_forgotten_agents(project: Project, area: str) -> None:
+def refuse_forgotten_agents(project: Project, area: str) -> None:
     """Refuse to begin beside agents whose batch was deleted: they still work on these issues.
 
     Raises:
@@ -156,13 +155,29 @@ def _refuse_forgotten_agents(project: Project, area: str) -> None:
         )
 
 
+def refuse_unfit_disk(project: Project) -> None:
+    """Refuse a file system whose locks prove nothing: there two agents could do one issue.
+
+    Raises:
+        MachineError: names its type.
+    """
+    kind = unfit_for_locks(project.workspace)
+    if kind is not None:
+        raise MachineError(
+            f"the repository is on a file system of type {kind}, whose locks cannot be relied on",
+            place=project.workspace,
+            hint="keep the repository on a local disk",
+        )
+
+
 def take_orchestrator_lock(project: Project, area: str) -> FileLock:
     """Be the one orchestrator of the area.
 
     Raises:
         AreaBusyError: another is; names it.
     """
-    create_workspace(project.place)
+    refuse_unfit_disk(project)
+    project.create_workspace()
     lock = FileLock(project.paths(area).orchestrator_lock)
     if not lock.try_acquire():
         holder = read_holder(lock.path)
@@ -173,53 +188,6 @@ def take_orchestrator_lock(project: Project, area: str) -> FileLock:
     pane = os.environ.get("TMUX_PANE")
     lock.write_holder(f"process {os.getpid()}" + (f" in pane {pane}" if pane else ""))
     return lock
-
-
-def _reconfigure(project: Project, request: Request, store: Store) -> None:
-    """Take over what the flags and gangline.toml say now; what the batch was told stays."""
-    batch = store.batch
-    if request.only:
-        raise UsageError(
-            "--only chooses the issues of a new batch",
-            hint=f"to keep others from being dispatched: gangline hold {batch.area} ISSUE",
-        )
-    policy = msgspec.structs.replace(
-        policy_of(project.config, request),
-        max_concurrent=request.max_concurrent or batch.policy.max_concurrent,
-    )
-    agent = request.agent or batch.agent
-    source = request.source or batch.source
-    anew = request.source is not None and (source != batch.source or not _has_texts(store))
-    if anew or request.agent:
-        issues = _read_anew(project, request, store) if anew else store.read_issues().values()
-        check_agents(project.config, agent, list(issues))
-    if policy != batch.policy or agent != batch.agent or source != batch.source:
-        with store.transaction(wall_time()) as moment:
-            moment.record(Configured(policy=policy, agent=agent, source=source))
-
-
-def _has_texts(store: Store) -> bool:
-    """Whether the issues' texts, as they were read when the batch began, are there."""
-    try:
-        return bool(store.read_issues())
-    except StateError:
-        return False
-
-
-def _read_anew(project: Project, request: Request, store: Store) -> Sequence[IssueSpec]:
-    """The texts of the batch's issues, from another source, or because they were lost."""
-    plan = make_plan(project.top, project.config, request)
-    texts = {issue.key: issue for issue in plan.issues}
-    missing = [key for key in store.batch.issues if key not in texts]
-    if missing:
-        raise UsageError(
-            f"{request.source} does not have issue {missing[0]!r} of the running batch",
-            place="--from",
-            hint="name the source that the batch was begun from",
-        )
-    kept = [texts[key] for key in store.batch.issues]
-    store.write_issues(kept)
-    return kept
 
 
 def orchestrate(session: Session, observer: Observer, *, stopping: bool = False) -> int:
@@ -292,46 +260,6 @@ def stop_without_orchestrator(area: str, observer: Observer) -> None:
         lock.release()
         return
     orchestrate(Session(project, store, lock, Beginning.RESUMED, None), observer, stopping=True)
-
-
-def archive(session: Session) -> tuple[int, str]:
-    """Put a batch that is over into the archive; its exit code and where it is now."""
-    check_archivable(session.store.batch)
-    code = exit_code(session.store.batch)
-    _close_kept_panes(session)
-    path = session.store.archive()
-    session.lock.release()
-    return code, path
-
-
-def _close_kept_panes(session: Session) -> None:
-    """The panes that were kept to be read go with their batch."""
-    project, batch = session.project, session.store.batch
-    tmux = project.tmux()
-    try:
-        server = tmux.server()
-        there = {pane.pane for pane in tmux.panes()} if server else set()
-        attempts = [attempt for issue in batch.issues.values() for attempt in issue.attempts]
-        for attempt in attempts:
-            pane = attempt.pane
-            if server and pane in there and tmux.pane_is(pane, server, attempt.mark):
-                tmux.kill_pane(pane, server)
-        name = tmux.find_session(f"gangline-{batch.area}", project.owner(batch.area))
-        if name and tmux.other_windows(name) == 0:
-            tmux.kill_session_if_ours(name, project.owner(batch.area))
-    except TmuxError:
-        return  # they stay until their server ends
-
-
-def check_archivable(batch: Batch) -> None:
-    """Raises StateError while any attempt is neither void nor ended."""
-    for issue in batch.issues.values():
-        for attempt in issue.attempts:
-            if attempt.outcome is None:
-                raise StateError(
-                    f"attempt {batch.attempt_id(issue.key, attempt.number)} may still live",
-                    hint=f"gangline run {batch.area} finds out",
-                )
 
 
 def change(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _FORMAT = 1
+_HEAD_BYTES = 512  # area and batch id, which are short, come before the number
 # About a thousand lines, checked in a millisecond; only a start checks what is older.
 _TAIL_BYTES = 256 * 1024
 _OVER = ("completed", "failed", "skipped", "cancelled")
@@ -23,6 +24,12 @@ _OVER = ("completed", "failed", "skipped", "cancelled")
 
 def fast_state(paths: AreaPaths) -> "dict[str, Any] | None":
     """The state file's contents, if they are the truth; None if the journal must be asked."""
+    data = fast_bytes(paths)
+    return None if data is None else parse_json(data)
+
+
+def fast_bytes(paths: AreaPaths) -> bytes | None:
+    """The state file, if it is the truth to the byte; None if the journal must be asked."""
     try:
         with open(paths.state, "rb") as file:
             data = file.read()
@@ -31,8 +38,8 @@ def fast_state(paths: AreaPaths) -> "dict[str, Any] | None":
         return None
     if not digest_matches(data):
         return None
-    state: dict[str, Any] = parse_json(data)
-    return state if state.get("format") == _FORMAT and state["seq"] == last else None
+    head = b'{"format":%d,' % _FORMAT
+    return data if data.startswith(head) and b'"seq":%d,' % last in data[:_HEAD_BYTES] else None
 
 
 def _last_seq(path: str) -> int:
@@ -97,7 +104,8 @@ def _issue_view(state: "dict[str, Any]", issue_id: int | str, paths: AreaPaths) 
         "id": issue_id,
         "title": detail.get("title", ""),
         "status": status,
-        "condition": "working" if status == "dispatched" else None,
+        "condition": attempts[-1].get("condition", "working") if status == "dispatched" else None,
+        "question": attempts[-1].get("question") if status == "dispatched" else None,
         "held": detail.get("held", False),
         "wish": detail.get("wish"),
         "reason": detail.get("reason"),

@@ -2,17 +2,26 @@
 
 import os
 
+from gangline.agents.registry import find_agent
 from gangline.app.config import Config, load_config
 from gangline.app.dispatch import Dispatcher, NoPreparation, Preparer, Workspaces
-from gangline.errors import ConfigError, InputError
+from gangline.core.events import Edited
+from gangline.errors import ConfigError, InputError, UsageError
 from gangline.hosts.attempts import AttemptFolders
+from gangline.hosts.idle import launch_line
 from gangline.hosts.local import LocalHost
 from gangline.hosts.tmux import Tmux
+from gangline.hosts.tmux_control import TmuxError
 from gangline.hosts.tmux_server import choose_socket
 from gangline.hosts.wakes import Wakes, hint
 from gangline.store.area import AreaPaths
 from gangline.store.batches import Store
-from gangline.workspaces.repository import Place, locate, workspace_folder
+from gangline.workspaces.repository import (
+    Place,
+    create_workspace,
+    locate,
+    workspace_folder,
+)
 from gangline.workspaces.worktrees import GitWorktrees, SharedFolder
 
 
@@ -25,13 +34,27 @@ class Project:
         self.config: Config = load_config(self.top)
         self.workspace = workspace_folder(self.place)
 
+    def create_workspace(self) -> None:
+        """Make `.workspace/`, private, and keep it out of git."""
+        create_workspace(self.place)
+
     def paths(self, area: str) -> AreaPaths:
         """Where the area keeps what."""
         return AreaPaths(self.workspace, area)
 
     def store(self, area: str) -> Store:
         """The area's journal and state."""
-        return Store(self.paths(area))
+        return Store(self.paths(area), self.check_edit)
+
+    def check_edit(self, edit: Edited) -> None:
+        """Refuse an edit that names an agent which is none."""
+        agents = [
+            edit.batch.get("agent"),
+            *(detail.get("agent") for detail in edit.details.values()),
+        ]
+        for name in agents:
+            if name is not None:
+                find_agent(name, self.config.agents, "agent", error=InputError)
 
     def workspaces(self, area: str) -> Workspaces:
         """Worktrees in a git repository, unless the settings say shared."""
@@ -68,20 +91,56 @@ class Project:
         return f"{self.top}#{area}"
 
 
-class Machinery:
-    """Everything a living orchestrator of one area needs; to be closed at its end."""
+def require_own_pane(project: Project, area: str) -> None:
+    """Refuse `panes = "idle"` where there are none: outside of tmux, or on another server.
 
-    def __init__(self, project: Project, area: str, store: Store) -> None:
+    Raises:
+        UsageError: names which.
+        ConfigError: the attempts' path cannot be typed.
+    """
+    launch_line("mark", project.paths(area).attempts)
+    pane = os.environ.get("TMUX_PANE")
+    try:
+        there = {each.pane for each in project.tmux().panes()} if pane else set()
+    except TmuxError:
+        there = set()
+    if pane is None or pane not in there:
+        raise UsageError(
+            "idle panes are those of the orchestrator's own tmux session, and it runs in none"
+            if pane is None
+            else f"pane {pane} of this orchestrator is not on the tmux server that was chosen",
+            place="gangline.toml: batch.panes",
+            hint='run it in a tmux pane; or have Gangline make the panes: panes = "managed"',
+        )
+
+
+class Machinery:
+    """Everything a living orchestrator of one area needs; to be closed at its end.
+
+    Args:
+        shell_pane: For one cycle of the specification's shell: the pane that it runs in. It waits
+            for its workspaces, and its attempts go into idle panes whatever the settings say.
+    """
+
+    def __init__(
+        self, project: Project, area: str, store: Store, *, shell_pane: str | None = None
+    ) -> None:
         paths = project.paths(area)
         self.wakes = Wakes(paths.wake)
         self.folders = AttemptFolders(paths.folder, paths.wake)
         self.host = LocalHost(
-            self.folders, project.tmux(), f"gangline-{area}", project.owner(area), self.wakes
+            self.folders,
+            project.tmux(),
+            f"gangline-{area}",
+            project.owner(area),
+            self.wakes,
+            own_pane=shell_pane or os.environ.get("TMUX_PANE"),
+            takes_idle_panes=shell_pane is not None or project.config.batch.panes == "idle",
         )
         workspaces = project.workspaces(area)
         preparer: Preparer | NoPreparation = (
             NoPreparation(workspaces)
-            if isinstance(workspaces, SharedFolder)
+            if isinstance(workspaces, SharedFolder) or shell_pane is not None
             else Preparer(workspaces, lambda: hint(paths.wake))
         )
         self.dispatcher = Dispatcher(

@@ -1,43 +1,37 @@
 """The command line (DESIGN.md section 8): options in, text and exit codes out, nothing decided."""
 
 import io
-import json
-import os
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import click
 
-from gangline import __version__
+import gangline.cli.looking  # noqa: F401 - its commands join the group
 from gangline.app import commands, running
+from gangline.app.archiving import archive
 from gangline.app.config_template import template
 from gangline.app.planning import Request, config_path, make_plan, policy_of
 from gangline.app.truth import branches_to_merge, load_store
 from gangline.app.wiring import Project
-from gangline.cli.lines import Lines, beginning, come_back, describe, say, warn
-from gangline.cli.show import advice_text, graph_text, list_text, plan_text, summary_text
-from gangline.cli.status import show_status, view_of, view_of_batch
+from gangline.cli.group import AREA, ISSUE, cli, source_options
+from gangline.cli.lines import Lines, beginning, come_back, describe, edit_words, say, warn
+from gangline.cli.show import advice_text, plan_text, summary_text
+from gangline.cli.status import view_of_batch
 from gangline.cli.table import prepare_output
 from gangline.core.batch import Batch
 from gangline.core.events import AnyEvent
 from gangline.core.model import Status, check_area
-from gangline.core.text import harmless_json
 from gangline.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_USAGE,
     AreaBusyError,
     ConfigError,
-    GanglineError,
     UsageError,
 )
 from gangline.hosts.processes import wall_time
-from gangline.store.area import areas
 from gangline.store.locks import lock_is_held
-
-_LIST_KEYS = ("area", "batchId", "revision", "orchestrator", "counts")
 
 
 def dispatch(argv: Sequence[str]) -> int:
@@ -53,44 +47,6 @@ def dispatch(argv: Sequence[str]) -> int:
     except click.Abort:
         return EXIT_INTERRUPTED
     return code if isinstance(code, int) else EXIT_OK
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, message="gangline %(version)s")
-def cli() -> None:
-    """Run a batch of issues on coding agents in tmux panes and git worktrees.
-
-    Whatever dies, the next `gangline run` resumes exactly: nothing is lost, nothing runs twice.
-    """
-
-
-_AREA = click.argument("area")
-_ISSUE = click.argument("issue")
-
-
-def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (
-        click.option(
-            "--assignee", metavar="LOGIN", help="GitHub: only issues of this login; @me is you."
-        ),
-        click.option(
-            "--label", "labels", metavar="NAME", multiple=True, help="GitHub: only with this label."
-        ),
-        click.option("--only", metavar="ID,...", help="Only these issues and what they depend on."),
-        click.option(
-            "--max-concurrent", type=click.IntRange(1, 1000), metavar="N", help="Agents at once."
-        ),
-        click.option("--agent", metavar="NAME", help="The agent of issues that name none."),
-        click.option(
-            "--from", "source", metavar="SRC", help="Folder, plan file, or github[:owner/repo]."
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def _say_json(value: Any) -> None:
-    say(harmless_json(json.dumps(value, ensure_ascii=False, indent=2)))
 
 
 def _request(options: dict[str, Any]) -> Request:
@@ -135,8 +91,8 @@ def init() -> int:
 
 
 @cli.command()
-@_AREA
-@_source_options
+@AREA
+@source_options
 def plan(area: str, **options: Any) -> int:
     """Show waves, critical path and warnings; start nothing."""
     check_area(area)
@@ -149,8 +105,8 @@ def plan(area: str, **options: Any) -> int:
 
 
 @cli.command()
-@_AREA
-@_source_options
+@AREA
+@source_options
 @click.option("--new", is_flag=True, help="Archive a batch that is over and begin another.")
 @click.option("--detach", is_flag=True, help="Run in a tmux window of its own.")
 def run(area: str, *, new: bool, detach: bool, **options: Any) -> int:
@@ -205,7 +161,8 @@ def _watch(session: running.Session) -> int:
 def _show_over(session: running.Session) -> int:
     batch = session.store.batch
     _say_summary(batch, archived=True)
-    code, path = running.archive(session)
+    code, path = archive(session.project, session.store)
+    session.lock.release()
     say(f"This batch was over: nothing was started. It is archived in {path}")
     say(f"Begin another: gangline run {batch.area}")
     return code
@@ -217,91 +174,6 @@ def _say_summary(batch: Batch, *, archived: bool) -> None:
     advice = advice_text(view, branches_to_merge(batch), archived=archived)
     if advice:
         say(advice)
-
-
-@cli.command()
-@click.argument("area", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Stable, for scripts.")
-def status(area: str | None, *, as_json: bool) -> int:
-    """Show a batch: each issue, its attempts, what it waits for."""
-    if area is None:
-        known = areas(Project().workspace)
-        if len(known) != 1:
-            raise UsageError(
-                "no area is named",
-                hint=f"gangline status {known[0]}" if known else "gangline run AREA --from SRC",
-            )
-        area = known[0]
-    return show_status(area, as_json=as_json)
-
-
-@cli.command(name="list")
-@click.option("--json", "as_json", is_flag=True, help="Stable, for scripts.")
-def list_areas(*, as_json: bool) -> int:
-    """Show every area that has a batch."""
-    code, views = EXIT_OK, []
-    for area in areas(Project().workspace):
-        try:
-            view = view_of(area)
-            views.append({key: view[key] for key in _LIST_KEYS})
-        except GanglineError as error:  # one that is damaged does not hide the others
-            code = error.exit_code
-            views.append({"area": area, "error": error.message})
-    if as_json:
-        _say_json(views)
-    else:
-        say(list_text(views) if views else "no area has a batch")
-    return code
-
-
-@cli.command()
-@_AREA
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "mermaid", "dot", "json"]),
-    default="text",
-    help="For a terminal (the default), a Markdown page, Graphviz or a script.",
-)
-def graph(area: str, form: str) -> int:
-    """Show the dependencies of a batch."""
-    view = view_of(area)
-    if form == "json":
-        nodes = [{k: i[k] for k in ("id", "title", "status", "dependsOn")} for i in view["issues"]]
-        _say_json({"area": view["area"], "issues": nodes})
-    else:
-        say(graph_text(view, form))
-    return EXIT_OK
-
-
-@cli.command()
-@_AREA
-@_ISSUE
-@click.option("-f", "--follow", is_flag=True, help="Go on as it grows, until the attempt ends.")
-@click.option(
-    "--attempt", type=click.IntRange(0), metavar="N", help="This attempt, not the newest."
-)
-def logs(area: str, issue: str, *, follow: bool, attempt: int | None) -> int:
-    """Print what an issue's agent printed."""
-    from gangline.cli.logs import print_log  # noqa: PLC0415 - only here
-
-    return print_log(area, issue, follow=follow, number=attempt)
-
-
-@cli.command()
-@_AREA
-@click.argument("issue", required=False)
-def attach(area: str, issue: str | None) -> int:
-    """Go to the tmux window of an issue, or to the area's session."""
-    from gangline.app.detaching import attach_command  # noqa: PLC0415 - only here
-
-    argv, environment = attach_command(area, issue)
-    if not sys.stdin.isatty():
-        raise UsageError(
-            "there is no terminal to show the window in",
-            hint=f"gangline logs {area} {issue}" if issue else f"gangline status {area}",
-        )
-    os.execvpe(argv[0], argv, environment)
 
 
 _HELP = {
@@ -318,15 +190,15 @@ _HELP = {
 
 def _issue_command(name: str, decide: Callable[[Batch, str], list[AnyEvent]]) -> None:
     @cli.command(name=name, help=_HELP[name])
-    @_AREA
-    @_ISSUE
+    @AREA
+    @ISSUE
     def command(area: str, issue: str) -> int:
         return _change(area, lambda batch: decide(batch, issue))
 
 
 def _batch_command(name: str, decide: Callable[[Batch], list[AnyEvent]]) -> None:
     @cli.command(name=name, help=_HELP[name])
-    @_AREA
+    @AREA
     def command(area: str) -> int:
         return _change(area, decide)
 
@@ -351,7 +223,37 @@ def _change(area: str, decide: Callable[[Batch], list[AnyEvent]]) -> int:
 
 
 @cli.command()
-@_AREA
+@AREA
+@source_options
+def add(area: str, **options: Any) -> int:
+    """Add issues to a batch that is not over."""
+    from gangline.app.adding import add_issues  # noqa: PLC0415 - only here
+
+    for option in ("agent", "max_concurrent"):
+        if options[option]:
+            raise UsageError(
+                f"add takes no --{option.replace('_', '-')}", hint=f"gangline run {area} takes it"
+            )
+    added = add_issues(area, _request(options))
+    for warning in added.warnings:
+        warn(f"gangline: {warning}")
+    say(edit_words(added.event) if added.event else "nothing to add: the batch has these issues")
+    if added.event and not added.alive:
+        say(f"no orchestrator is running; it goes on with: gangline run {area}")
+    return EXIT_OK
+
+
+@cli.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1)
+def shell(arguments: Sequence[str]) -> int:
+    """Steps for an orchestrator that is a shell script."""
+    from gangline.cli.shell import run_shell  # noqa: PLC0415 - only here
+
+    return run_shell(list(arguments))
+
+
+@cli.command()
+@AREA
 @click.option("--kill", is_flag=True, help="End the agents too; their issues go back to pending.")
 def stop(area: str, *, kill: bool) -> int:
     """End the orchestrator; agents run on unless --kill."""

@@ -2,18 +2,21 @@
 
 import errno
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 from gangline.cli.table import clock, cut
 from gangline.core.batch import Batch
 from gangline.core.events import (
     AnyEvent,
+    BatchRestored,
     Blocked,
     Cancelled,
+    ConditionChanged,
     Configured,
     Dispatched,
     Draining,
+    Edited,
     Ended,
     Held,
     IssueEvents,
@@ -38,7 +41,7 @@ from gangline.core.events import (
     Wished,
 )
 from gangline.core.model import Status
-from gangline.core.text import harmless, one_line
+from gangline.core.text import harmless, harmless_json, one_line
 
 _KILLS = {
     KillReason.WISH: "on request",
@@ -53,6 +56,14 @@ _STOPS = {
     "stop": "gangline stop",
     "drained": "drained",
 }
+_BY = {
+    "file": "the state file was changed by hand",
+    "filter": "the state was changed",
+    "add": "issues were added",
+    "source": "read from the source",
+    "command": "set by a script",
+}
+_EDIT_CELLS = 200
 _TITLE_CELLS = 50  # the whole line fits into 80
 _OUTCOMES = {Outcome.COMPLETED: "completed", Outcome.FAILED: "failed", Outcome.DIED: "died"}
 
@@ -149,10 +160,33 @@ def _of_batch(event: AnyEvent) -> str | None:
             return "resumed"
         case Draining():
             return "draining: nothing new is dispatched; the run ends with what is running"
+        case Edited():
+            return f"{_BY[event.by]}: {edit_words(event)}"
+        case BatchRestored() if event.adopted:
+            return "the batch of the specification's shell goes on here"
         case Configured():
             return "the settings of the batch have changed"
         case OrchestratorStarted() | OrchestratorStopped() | _:
             return None
+
+
+def edit_words(event: Edited) -> str:
+    """What an edit changes, in one line; harmless."""
+    parts = [f"#{issue.id} joins" for issue in event.issues]
+    parts += [f"#{key} {status.value}" for key, status in event.statuses.items()]
+    parts += [f"#{key}: {wish.value} asked for" for key, wish in event.wishes.items()]
+    parts += [f"#{k} waits for {_named(edges)}" for k, edges in event.depends_on.items()]
+    parts += [f"#{key} retryCount {count}" for key, count in event.retries.items()]
+    parts += [f"#{key} in pane {pane}" for key, pane in event.panes.items()]
+    parts += [f"#{key} {', '.join(entry)}" for key, entry in event.entries.items()]
+    parts += [f"#{key} {', '.join(detail)}" for key, detail in event.details.items()]
+    parts += [f"{key} {value}" for key, value in event.batch.items()]
+    parts += [*event.extra, *(f"without {key}" for key in event.dropped)]
+    return one_line("; ".join(parts), _EDIT_CELLS)
+
+
+def _named(keys: Iterable[str]) -> str:
+    return ", ".join(f"#{key}" for key in keys) or "nothing"
 
 
 def _of_issue(batch: Batch, event: AnyEvent) -> str | None:
@@ -174,6 +208,10 @@ def _of_issue(batch: Batch, event: AnyEvent) -> str | None:
             return f"{name} did not start: {one_line(event.reason)}" + _next(event.to)
         case Refused():
             return f"{name} failed: {one_line(event.reason)}"
+        case ConditionChanged() if event.text:
+            return f"{name} {event.condition.value}: {one_line(event.text)}"
+        case ConditionChanged():
+            return f"{name} {event.condition.value}"
         case Wished():
             return f"{name}: {event.wish.value} asked for; its attempt is ended first"
         case KillOrdered():
@@ -216,6 +254,13 @@ def _next(to: Status) -> str:
 def say(text: str) -> None:
     """Lines on stdout; whatever is in them, the terminal only shows it."""
     _put(text, sys.stdout)
+
+
+def say_json(value: object) -> None:
+    """A value as JSON, for scripts; untrusted text in it made harmless."""
+    import json  # noqa: PLC0415 - 5 ms that most commands do not pay
+
+    say(harmless_json(json.dumps(value, ensure_ascii=False, indent=2)))
 
 
 def warn(text: str) -> None:

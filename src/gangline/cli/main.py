@@ -31,7 +31,7 @@ def _mend_streams() -> None:
 def run(argv: list[str]) -> int:
     """The exit code of a command line."""
     try:
-        code = _short_way(argv)
+        code = _short_way(argv) if argv[:1] != ["shell"] else _shell(argv[1:])
         if code is None:
             from gangline.cli.commands import dispatch  # noqa: PLC0415 - click takes 30 ms
 
@@ -86,6 +86,13 @@ def _short_way(argv: list[str]) -> int | None:
     from gangline.cli.status import show_status  # noqa: PLC0415 - only for this command
 
     return show_status(argv[1], as_json=len(argv) == 3)
+
+
+def _shell(argv: list[str]) -> int:
+    """A verb of the specification's shell; scripts call them in loops."""
+    from gangline.cli.shell import run_shell  # noqa: PLC0415 - only for these
+
+    return run_shell(argv)
 
 
 def print_error(error: GanglineError) -> None:

@@ -13,9 +13,12 @@ from gangline.core.events import (
     AnyEvent,
     BatchRestored,
     BatchStarted,
+    Condition,
+    ConditionChanged,
     Configured,
     Dispatched,
     Draining,
+    Edited,
     Ended,
     Held,
     IssueEvent,
@@ -45,6 +48,8 @@ from gangline.core.events import (
 from gangline.core.graph import heights
 from gangline.core.issue import Attempt, IssueState
 from gangline.core.model import TERMINAL, Status
+
+_AttemptEvent = Launched | ConditionChanged | KillOrdered | Reaping | Voided | Ended
 
 
 class Batch:
@@ -138,6 +143,11 @@ class Batch:
         """Nothing is open (and there is a batch)."""
         return bool(self.batch_id) and self.open_count == 0
 
+    def is_foreign(self, key: str) -> bool:
+        """Whether the issue's newest attempt was started by the specification's own shell."""
+        attempt = self.issues[key].attempt
+        return attempt is not None and attempt.foreign
+
     def counts(self) -> dict[str, int]:
         """Issues by status, every status named."""
         return {status.value: len(self.by_status[status]) for status in Status}
@@ -189,7 +199,7 @@ class Batch:
         status = next_status(issue.status, event)
         if isinstance(event, Dispatched | Held | Released):
             self._fold_intent(issue, event)
-        elif isinstance(event, Launched | KillOrdered | Reaping | Voided | Ended):
+        elif isinstance(event, _AttemptEvent):
             self._fold_attempt(issue, event)
         else:
             _fold_decision(issue, event)
@@ -227,12 +237,11 @@ class Batch:
                 server=event.server,
                 agent=event.agent,
                 branch=event.branch,
+                plan=event.plan,
             )
         )
 
-    def _fold_attempt(
-        self, issue: IssueState, event: Launched | KillOrdered | Reaping | Voided | Ended
-    ) -> None:
+    def _fold_attempt(self, issue: IssueState, event: _AttemptEvent) -> None:
         attempt = issue.attempts[-1]
         if attempt.number != event.attempt or attempt.outcome is not None:
             raise ValueError(f"{event.issue} has no open attempt {event.attempt}")
@@ -240,6 +249,10 @@ class Batch:
             case Launched():
                 attempt.pane = event.pane
                 attempt.server = event.server
+            case ConditionChanged():
+                working = event.condition is Condition.WORKING
+                attempt.condition = None if working else event.condition
+                attempt.question = event.text
             case KillOrdered():
                 attempt.kill = event.why
                 attempt.kill_boot_id = event.boot_id
@@ -269,6 +282,8 @@ class Batch:
                 self._begin(event)
             case BatchRestored():
                 raise TypeError("a restored batch is taken over by core.codec.replay")
+            case Edited():
+                self._edit(event)
             case Configured():
                 self.policy = event.policy
                 self.agent = event.agent or self.agent
@@ -301,6 +316,46 @@ class Batch:
         self.created_at = event.at
         self.issues = {str(issue.id): _new_issue(issue) for issue in event.issues}
         self.reindex()
+
+    def _edit(self, event: Edited) -> None:
+        """Take an edit that was found to hold together (core/edit.py)."""
+        issues = self.issues | {str(new.id): _new_issue(new) for new in event.issues}
+        for key, depends_on in event.depends_on.items():
+            issues[key].depends_on = depends_on
+        for key, status in event.statuses.items():
+            _set_by_hand(issues[key], status)
+        for key, wish in event.wishes.items():
+            issues[key].wish, issues[key].wish_reason = wish, None
+        for key, count in event.retries.items():
+            issues[key].attempts[-1].retry = count
+            issues[key].spent = max(issues[key].spent, count)
+        for key, pane in event.panes.items():
+            issues[key].attempts[-1].pane = pane
+        for key, entry in event.entries.items():
+            issues[key].entry = entry
+        for key, detail in event.details.items():
+            for name, value in detail.items():
+                setattr(issues[key], name, value)
+        self.agent = event.batch.get("agent", self.agent)
+        self.orchestrator_pane = event.batch.get("orchestratorPane", self.orchestrator_pane)
+        self.paused = event.batch.get("paused", self.paused)
+        kept = {key: value for key, value in self.extra.items() if key not in event.dropped}
+        self.extra = kept | event.extra
+        oldest_first = list(self.dispatched)
+        self.issues = issues
+        self.reindex()
+        dispatched = self.by_status[Status.DISPATCHED]
+        for key in oldest_first:
+            dispatched[key] = dispatched.pop(key)
+
+
+def _set_by_hand(issue: IssueState, status: Status) -> None:
+    if issue.status in TERMINAL and status not in TERMINAL:  # a new budget, as by `retry`
+        issue.spent = issue.voids = 0
+        issue.reason = issue.because = None
+    elif status in TERMINAL:
+        issue.reason, issue.because = f"set to {status} by hand", None
+    issue.status = status
 
 
 def _new_issue(planned: PlannedIssue) -> IssueState:

@@ -6,7 +6,7 @@ a digest of all before it, so an edited file is known from a lagging one without
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,6 +17,7 @@ from gangline.core.issue import Attempt, IssueState
 from gangline.core.model import IssueId, Status
 
 __all__ = [
+    "KNOWN_KEYS",
     "BadLineError",
     "StateEncoder",
     "StateFile",
@@ -85,6 +86,7 @@ class Detail(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
     wish_reason: str | None = None
     reason: str | None = None
     because: str | None = None
+    entry: dict[str, Any] = msgspec.field(default_factory=dict)
     attempts: list[Attempt] = msgspec.field(default_factory=list)
 
 
@@ -117,7 +119,7 @@ class StateFile(msgspec.Struct, kw_only=True, rename="camel"):
 
 _state_decoder = msgspec.json.Decoder(StateFile)
 _raw_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_KNOWN_KEYS = frozenset(field.encode_name for field in msgspec.structs.fields(StateFile))
+KNOWN_KEYS = frozenset(field.encode_name for field in msgspec.structs.fields(StateFile))
 _OF_ISSUES = frozenset({"format", "issues", "dag", "status", "dispatched", "detail", "digest"})
 _BATCH_FIELDS = tuple(
     field.name for field in msgspec.structs.fields(StateFile) if field.name not in _OF_ISSUES
@@ -201,16 +203,18 @@ def _detail_of(issue: IssueState) -> bytes:
     return _encoder.encode(Detail(**{name: getattr(issue, name) for name in _DETAIL_FIELDS}))
 
 
-def _dispatched_of(batch: Batch) -> dict[str, DispatchedEntry]:
-    entries = {}
+def _dispatched_of(batch: Batch) -> dict[str, object]:
+    entries: dict[str, object] = {}
     for key in batch.dispatched:
         attempt = batch.issues[key].attempts[-1]
-        entries[key] = DispatchedEntry(
+        known = DispatchedEntry(
             pane=attempt.pane,
             retry_count=attempt.retry,
             attempt=attempt.number,
-            dispatched_at=attempt.started_at,
+            dispatched_at=attempt.started_at or None,
         )
+        extra = batch.issues[key].entry
+        entries[key] = msgspec.to_builtins(known) | extra if extra else known
     return entries
 
 
@@ -223,7 +227,7 @@ def decode_state(data: bytes) -> Batch:
     try:
         batch = _batch_of(_state_decoder.decode(data))
         raw = _raw_decoder.decode(data)
-        batch.extra = {k: msgspec.json.decode(raw[k]) for k in raw if k not in _KNOWN_KEYS}
+        batch.extra = {k: msgspec.json.decode(raw[k]) for k in raw if k not in KNOWN_KEYS}
     except UnicodeDecodeError as error:
         raise msgspec.DecodeError(f"it is not UTF-8: {error}") from error
     return batch
@@ -255,6 +259,7 @@ def _batch_of(state: StateFile) -> Batch:
             wish_reason=detail.wish_reason,
             reason=detail.reason,
             because=detail.because,
+            entry=detail.entry,
             attempts=detail.attempts,
         )
     try:

@@ -45,6 +45,13 @@ class Wish(StrEnum):
     FAIL = "fail"
 
 
+class Condition(StrEnum):
+    """How a dispatched issue stands; not a status (DESIGN.md section 2)."""
+
+    WORKING = "working"
+    NEEDS_INPUT = "needs-input"  # a person has to answer or decide
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The rules of a batch, recorded in it (units: issues, minutes, megabytes)."""
 
@@ -93,12 +100,46 @@ class BatchStarted(Event, frozen=True, kw_only=True, tag="batch-started"):
 
 
 class BatchRestored(Event, frozen=True, kw_only=True, tag="batch-restored"):
-    """The journal was lost and is begun anew from the state file, taken over whole."""
+    """The journal is begun from a state file, taken over whole: it was lost, or (`adopted`) there
+    never was one, because the specification's shell wrote the file.
+    """
 
     format: int
     area: str
     batch_id: str
     state: dict[str, Any]
+    adopted: bool = False
+
+
+class Edited(Event, frozen=True, kw_only=True, tag="edited"):
+    """The state was changed by a person or a script, or issues joined: checked and taken whole.
+
+    Attributes:
+        by: "file" (an editor or jq), "filter" (orch_state_update), "add", "source" or "command".
+        issues: Those that joined.
+        depends_on: The whole new edges of an issue.
+        statuses: Of issues without an attempt; where one lives it is a wish.
+        retries: `retryCount`, raised.
+        panes: Of attempts that Gangline did not start.
+        entries: All unknown keys of the issue's entry in `dispatched`.
+        details: `title`, `agent`, `held` of an issue, as far as they changed.
+        batch: `agent`, `orchestratorPane`, `paused`, as far as they changed.
+        extra: Unknown keys of the state file, with their new values.
+        dropped: Unknown keys that were taken away.
+    """
+
+    by: str
+    issues: tuple[PlannedIssue, ...] = ()
+    depends_on: dict[str, tuple[str, ...]] = {}
+    statuses: dict[str, Status] = {}
+    wishes: dict[str, Wish] = {}
+    retries: dict[str, int] = {}
+    panes: dict[str, str | None] = {}
+    entries: dict[str, dict[str, Any]] = {}
+    details: dict[str, dict[str, Any]] = {}
+    batch: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    dropped: tuple[str, ...] = ()
 
 
 class Configured(Event, frozen=True, kw_only=True, tag="configured"):
@@ -197,7 +238,8 @@ class Dispatched(IssueEvent, frozen=True, kw_only=True, tag="dispatched"):
     """The intent: durable before anything is started. `retry` is the charge (0 or 1).
 
     `mark` holds random bits and is in the environment of every process of the attempt;
-    `boot_seconds` is the boot clock (CLOCK_BOOTTIME) at the intent.
+    `boot_seconds` is the boot clock (CLOCK_BOOTTIME) at the intent; `plan` is the person's own idle
+    pane that it is going to be typed into, None for a window of ours.
     """
 
     attempt: int
@@ -208,6 +250,7 @@ class Dispatched(IssueEvent, frozen=True, kw_only=True, tag="dispatched"):
     server: str | None = None
     agent: str | None = None
     branch: str | None = None
+    plan: str | None = None
 
 
 class Launched(IssueEvent, frozen=True, kw_only=True, tag="launched"):
@@ -216,6 +259,14 @@ class Launched(IssueEvent, frozen=True, kw_only=True, tag="launched"):
     attempt: int
     pane: str
     server: str | None = None
+
+
+class ConditionChanged(IssueEvent, frozen=True, kw_only=True, tag="condition-changed"):
+    """How a living attempt stands now; `text` says what is asked of a person."""
+
+    attempt: int
+    condition: Condition
+    text: str | None = None
 
 
 class Wished(IssueEvent, frozen=True, kw_only=True, tag="wished"):
@@ -276,6 +327,7 @@ IssueEvents = (
     | Refused
     | Dispatched
     | Launched
+    | ConditionChanged
     | Wished
     | KillOrdered
     | Reaping
@@ -285,6 +337,7 @@ IssueEvents = (
 BatchEvents = (
     BatchStarted
     | BatchRestored
+    | Edited
     | Configured
     | OrchestratorStarted
     | OrchestratorStopped
@@ -326,7 +379,9 @@ def next_status(current: Status, event: IssueEvents) -> Status:
             return Status.FAILED
         case Status.PENDING, Dispatched():
             return Status.DISPATCHED
-        case Status.DISPATCHED, (Launched() | Wished() | KillOrdered() | Reaping()):
+        case Status.DISPATCHED, (
+            Launched() | ConditionChanged() | Wished() | KillOrdered() | Reaping()
+        ):
             return Status.DISPATCHED
         case Status.DISPATCHED, Voided() if event.to in _AFTER_VOID:
             return event.to

@@ -36,6 +36,16 @@ class Signal(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Foreign(StrEnum):
+    """What the pane of an attempt tells that the specification's shell started."""
+
+    ABSENT = "absent"  # proven: the pane, its server or its boot is gone
+    IDLE = "idle"  # back at its shell
+    BUSY = "busy"  # runs something
+    DOUBTFUL = "doubtful"  # nobody can tell whether this pane is the attempt's
+    UNKNOWN = "unknown"  # it could not be looked at now
+
+
 class ExitRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """exit.json: how the agent ended, written by the runner when nothing of the attempt is left.
 
@@ -75,6 +85,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         server_gone: Whether the tmux server it was launched on is proven gone.
         survivors: Whether processes that bear its mark live; UNKNOWN until looked for.
         confirmed: A second look at a death that came with many others.
+        foreign: For an attempt that Gangline did not start, all there is to see besides the signal.
+        doubted: It was looked at before and could not be seen then either.
     """
 
     attempt: int
@@ -88,6 +100,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     server_gone: Answer = Answer.UNKNOWN
     survivors: Answer = Answer.UNKNOWN
     confirmed: bool = False
+    foreign: Foreign | None = None
+    doubted: bool = False
 
 
 class Verdict(StrEnum):
@@ -109,6 +123,8 @@ _EXIT_CODES_OF_A_DEATH = frozenset({129, 143})
 def unreadable(seen: Evidence) -> str:
     """What of an attempt could not be read, in words; "" if all of it could."""
     has_come = seen.claim is Claim.RUNNER or seen.starting is Answer.YES
+    if seen.foreign is not None:
+        return "" if seen.foreign is not Foreign.UNKNOWN else "its pane"
     parts = (
         (seen.claim, "its claim"),
         (seen.lock if has_come else Answer.NO, "its lock"),  # before that there need be none
@@ -127,6 +143,8 @@ def verdict(seen: Evidence, *, kill_ordered: bool) -> Verdict:
         kill_ordered: Whether a kill of ours was journalled for this attempt; then an end by a
             signal is our doing and not a death.
     """
+    if seen.foreign is not None:
+        return _verdict_of_foreign(seen.foreign, seen.signal)
     match seen.claim, seen.lock:
         case Claim.UNKNOWN, _:
             return Verdict.UNKNOWN
@@ -144,6 +162,17 @@ def verdict(seen: Evidence, *, kill_ordered: bool) -> Verdict:
             return _verdict_of_ended(seen, kill_ordered=kill_ordered)
         case _:
             return Verdict.UNKNOWN
+
+
+def _verdict_of_foreign(pane: Foreign, signal: Signal) -> Verdict:
+    if signal is not Signal.NONE:
+        return Verdict.UNKNOWN if signal is Signal.UNKNOWN else Verdict.FINISHED
+    match pane:
+        case Foreign.ABSENT | Foreign.IDLE:
+            return Verdict.DIED
+        case Foreign.BUSY:
+            return Verdict.RUNNING
+    return Verdict.UNKNOWN
 
 
 def _ended_without_claim(seen: Evidence) -> Verdict:

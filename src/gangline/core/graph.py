@@ -63,6 +63,45 @@ def check_graph(issues: Sequence[IssueSpec]) -> None:
         )
 
 
+def check_edges(dag: Dag, area: str) -> None:
+    """Refuse dangling ids, self-edges and cycles of the graph in an area's state.
+
+    Raises:
+        InputError: naming the whole cycle and its edges, with what mends it (erratum 8).
+    """
+    for key, edges in dag.items():
+        for other in edges:
+            if other == key:
+                raise InputError(
+                    f"issue {key!r} depends on itself", hint=_without(area, key, other)
+                )
+            if other not in dag:
+                raise _unknown_dependency(key, other, "dag", set(dag))
+    cycle = find_cycle(dag)
+    if cycle:
+        edges_of_cycle = list(pairwise(cycle))
+        raise InputError(
+            f"the dependencies form a cycle: {' -> '.join(cycle)}",
+            causes=[f"{a} depends on {b}: dag[{json_text(a)}]" for a, b in edges_of_cycle],
+            hint="take one of them out, for example: " + _without(area, *edges_of_cycle[0]),
+        )
+
+
+def _without(area: str, issue: str, other: str) -> str:
+    """The command that takes an edge out of a state file, whether ids are numbers or strings."""
+    return f"gangline shell state-update {area} '{filter_without(issue, other)}'"
+
+
+def filter_without(issue: str, other: str) -> str:
+    """The jq filter that takes an edge out of a state, whether ids are numbers or strings."""
+    return f".dag[{json_text(issue)}] |= map(select(tostring != {json_text(other)}))"
+
+
+def json_text(key: str) -> str:
+    """An id as jq and JSON write a string; ids hold nothing that would have to be escaped."""
+    return f'"{key}"'
+
+
 def _unknown_dependency(issue: str, wanted: str, place: str, known: set[str]) -> InputError:
     near = get_close_matches(wanted[:100], known, n=1)
     return InputError(

@@ -1,13 +1,22 @@
 """One issue and its attempts, as the journal tells them: plain records, folded by core/batch.py."""
 
+from typing import Any
+
 import msgspec
 
-from gangline.core.events import KillReason, Outcome, Wish
+from gangline.core.events import Condition, KillReason, Outcome, Wish
 from gangline.core.model import IssueId, Status
 
 
 class Attempt(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
-    """One dispatch of one issue. Open while `outcome` is None."""
+    """One dispatch of one issue. Open while `outcome` is None.
+
+    Attributes:
+        plan: The person's own pane it was typed into; None for a window of ours.
+        foreign: The specification's shell started it: there is no folder, mark or runner of it, and
+            only its pane tells how it stands (DESIGN.md section 4, "Foreign attempts").
+        condition: None is `working`; `question` is what a person is asked.
+    """
 
     number: int
     mark: str
@@ -19,6 +28,10 @@ class Attempt(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
     pane: str | None = None
     agent: str | None = None
     branch: str | None = None
+    plan: str | None = None
+    foreign: bool = False
+    condition: Condition | None = None
+    question: str | None = None
     kill: KillReason | None = None
     kill_boot_id: str = ""
     kill_boot_seconds: float = 0.0
@@ -37,6 +50,7 @@ class IssueState(msgspec.Struct, kw_only=True):
         spent: Attempts of this budget that died, or failed under retry.on_failure.
         voids: Launches in a row that never ran.
         because: The failed dependency for which it was skipped.
+        entry: Keys of its entry in `dispatched` that are not ours, kept.
     """
 
     id: IssueId
@@ -51,6 +65,7 @@ class IssueState(msgspec.Struct, kw_only=True):
     wish_reason: str | None = None
     reason: str | None = None
     because: str | None = None
+    entry: dict[str, Any] = msgspec.field(default_factory=dict)
     attempts: list[Attempt] = msgspec.field(default_factory=list)
 
     @property

@@ -6,7 +6,7 @@ built on them (DESIGN.md section 2).
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -35,6 +35,7 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
+_STATUS_WORDS = frozenset(map(str, Status))
 TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.SKIPPED, Status.CANCELLED})
 
 
@@ -101,6 +102,38 @@ def check_issue_id(text: str, place: str) -> None:
         place=place,
         hint="give the issue another id: a number, or a word such as parser-2",
     )
+
+
+def check_ids(ids: Sequence[IssueId]) -> set[str]:
+    """The text forms of the ids of a state file.
+
+    Raises:
+        InputError: one is unusable, named twice, or differs from another only in case.
+    """
+    seen: dict[str, str] = {}
+    for key in map(str, ids):
+        check_issue_id(key, "issues")
+        if (other := seen.setdefault(key.casefold(), key)) != key:
+            raise InputError(f"issues names {other!r} and {key!r}, which differ only in case")
+    keys = set(seen.values())
+    if len(keys) != len(list(ids)):
+        raise InputError("issues names an issue twice")
+    return keys
+
+
+def read_statuses(words: Mapping[str, str]) -> dict[str, Status]:
+    """The statuses of a state file, by issue.
+
+    Raises:
+        InputError: naming the issue and the word that is no status.
+    """
+    for key, word in words.items():
+        if word not in _STATUS_WORDS:
+            raise InputError(
+                f"the status of issue {key!r} is {word!r}",
+                hint=f"one of {', '.join(Status)}",
+            )
+    return {key: Status(word) for key, word in words.items()}
 
 
 def check_area(text: str) -> None:

@@ -21,6 +21,7 @@ REAP_LOOK_SECONDS = 0.05
 REAP_LOOK_SECONDS_MAX = 2.0  # what cannot be ended (a process in the kernel) is not asked for ever
 MASS_DEATH_MIN = 3
 RECHECK_SECONDS = 2.0
+FOREIGN_LOOK_SECONDS = 5.0  # nothing wakes us when one ends
 
 _GRANTED = {
     Wish.CANCEL: (Status.CANCELLED, "cancelled"),
@@ -96,6 +97,11 @@ def rule_on_death(
         return Ruling(Outcome.DIED, Status.PENDING, cause)
     again = "died again" if issue.spent else "died"
     return Ruling(Outcome.DIED, Status.FAILED, f"{again}: {cause}; not retried by itself any more")
+
+
+def rule_on_doubt(issue: IssueState, wish: Wish) -> Ruling:
+    """Nobody could tell whether a foreign attempt lives; a person has decided."""
+    return Ruling(Outcome.DIED, *_grant(issue, wish))
 
 
 def _settle(

@@ -17,6 +17,8 @@ from gangline.core.batch import Batch
 from gangline.core.events import (
     AnyEvent,
     Blocked,
+    Condition,
+    ConditionChanged,
     Ended,
     KillOrdered,
     KillReason,
@@ -26,10 +28,21 @@ from gangline.core.events import (
     Unblocked,
     Voided,
 )
-from gangline.core.evidence import Answer, Claim, Evidence, ExitRecord, Signal, Verdict, verdict
+from gangline.core.evidence import (
+    Answer,
+    Claim,
+    Evidence,
+    ExitRecord,
+    Foreign,
+    Signal,
+    Verdict,
+    unreadable,
+    verdict,
+)
 from gangline.core.issue import Attempt, IssueState
 from gangline.core.model import Status
 from gangline.core.policy import (
+    FOREIGN_LOOK_SECONDS,
     KILL_GRACE_SECONDS,
     MASS_DEATH_MIN,
     REAP_GRACE_SECONDS,
@@ -38,6 +51,7 @@ from gangline.core.policy import (
     launch_timeout_seconds,
     reap_look_seconds,
     rule_on_death,
+    rule_on_doubt,
     rule_on_end,
     rule_on_refusal,
     rule_on_void,
@@ -123,7 +137,7 @@ def reconcile(batch: Batch, evidence: Mapping[str, Evidence], now: Now) -> Decis
             decision.effects.append(Look(key, RECHECK_SECONDS, confirm=True))
             continue
         _decide_attempt(_Case(batch, issue, attempt, seen, now), decision)
-    _decide_waiting(batch, decision)
+    decision.events.extend(waiting_events(batch))
     if not decision.events:
         _decide_dispatch(batch, decision)
     return decision
@@ -140,7 +154,7 @@ class _Case(NamedTuple):
         return verdict(self.seen, kill_ordered=self.attempt.kill is not None)
 
     def other_boot(self) -> bool:
-        return self.attempt.boot_id != self.now.boot_id
+        return not self.attempt.foreign and self.attempt.boot_id != self.now.boot_id
 
     def seconds_since_intent(self) -> float:
         return self.now.boot_seconds - self.attempt.boot_seconds
@@ -148,6 +162,10 @@ class _Case(NamedTuple):
     def cause(self) -> str:
         """Why an attempt died, as far as it is proven."""
         record = self.seen.exit or ExitRecord()
+        if self.seen.foreign is Foreign.ABSENT:
+            return f"its pane {self.attempt.pane} is gone"
+        if self.seen.foreign is Foreign.IDLE:
+            return f"its pane {self.attempt.pane} is back at its shell, and it left no word"
         if self.other_boot():
             return "the machine was restarted"
         if self.seen.server_gone is Answer.YES:
@@ -159,6 +177,11 @@ class _Case(NamedTuple):
         if record.code is not None:
             return f"the agent was told to end (exit code {record.code})"
         return "its runner was killed"
+
+    def stands(self, condition: Condition, text: str | None) -> ConditionChanged:
+        return ConditionChanged(
+            issue=self.issue.key, attempt=self.attempt.number, condition=condition, text=text
+        )
 
     def ended(self, ruling: Ruling) -> Ended:
         record = self.seen.exit or ExitRecord()
@@ -199,7 +222,27 @@ def _decide_attempt(case: _Case, decision: Decision) -> None:
         case Verdict.DIED:
             _decide_died(case, decision)
         case Verdict.UNKNOWN:
-            decision.effects.append(Look(case.issue.key, RECHECK_SECONDS, confirm=False))
+            _decide_unknown(case, decision)
+
+
+def _decide_unknown(case: _Case, decision: Decision) -> None:
+    """Nothing is decided over what cannot be seen; if it stays so, a person is asked."""
+    issue, seen = case.issue, case.seen
+    doubtful = seen.foreign is Foreign.DOUBTFUL
+    if doubtful and issue.wish is not None:
+        decision.events.append(case.ended(rule_on_doubt(issue, issue.wish)))
+        return
+    question = None
+    if doubtful:
+        question = (
+            f"nobody can tell whether its agent lives: find out, end it, then "
+            f"gangline retry {case.batch.area} {issue.key} (or skip, cancel)"
+        )
+    elif seen.doubted:
+        question = f"nothing is decided while this cannot be read: {unreadable(seen)}"
+    if question is not None and case.attempt.question != question:
+        decision.events.append(case.stands(Condition.NEEDS_INPUT, question))
+    decision.effects.append(Look(issue.key, RECHECK_SECONDS, confirm=False))
 
 
 def _void_reason(case: _Case) -> str:
@@ -228,6 +271,11 @@ def _decide_not_started(case: _Case, decision: Decision) -> None:
 
 def _decide_running(case: _Case, decision: Decision) -> None:
     issue, attempt, now = case.issue, case.attempt, case.now
+    if attempt.condition is Condition.NEEDS_INPUT:  # it can be seen again
+        decision.events.append(case.stands(Condition.WORKING, None))
+    if attempt.foreign:  # it runs in a pane of the person's own, who alone may end it
+        decision.effects.append(Look(issue.key, FOREIGN_LOOK_SECONDS, confirm=False))
+        return
     if attempt.kill is None:
         why = _reason_to_kill(case)
         if why is not None:
@@ -294,7 +342,7 @@ def _mass_death(batch: Batch, evidence: Mapping[str, Evidence], now: Now) -> set
         if issue is None or issue.attempt is None or issue.status is not Status.DISPATCHED:
             continue
         case = _Case(batch, issue, issue.attempt, seen, now)
-        proven = case.other_boot() or seen.server_gone is Answer.YES
+        proven = case.other_boot() or seen.server_gone is Answer.YES or issue.attempt.foreign
         believed = seen.confirmed or issue.attempt.reaping_since is not None
         if case.verdict() is Verdict.DIED and not proven and not believed:
             suspects.add(key)
@@ -302,18 +350,20 @@ def _mass_death(batch: Batch, evidence: Mapping[str, Evidence], now: Now) -> set
     return suspects if len(suspects) >= MASS_DEATH_MIN and 2 * len(suspects) > alive else set()
 
 
-def _decide_waiting(batch: Batch, decision: Decision) -> None:
-    """Unblock what waits for nothing; skip or block what must not run."""
+def waiting_events(batch: Batch) -> list[AnyEvent]:
+    """Unblock what waits for nothing; skip or block what must not run. Idempotent."""
+    events: list[AnyEvent] = []
     skip = batch.policy.on_failed_dependency == "skip"
     for key in batch.unblockable:
         failed = _failed_dependency(batch, key) if skip else None
         if failed:
-            decision.events.append(Skipped(issue=key, because=failed))
+            events.append(Skipped(issue=key, because=failed))
         else:
-            decision.events.append(Unblocked(issue=key))
-    decision.events.extend(Blocked(issue=key) for key in batch.misplaced)
-    if batch.is_killing and not batch.by_status[Status.DISPATCHED]:
-        decision.events.append(StopFinished())
+            events.append(Unblocked(issue=key))
+    events.extend(Blocked(issue=key) for key in batch.misplaced)
+    if batch.is_killing and all(batch.is_foreign(key) for key in batch.dispatched):
+        events.append(StopFinished())
+    return events
 
 
 def _failed_dependency(batch: Batch, key: str) -> str | None:

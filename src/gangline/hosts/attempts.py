@@ -8,6 +8,7 @@ lock is final. A missing lock, like any error, is unknown; a probe creates nothi
 import contextlib
 import fcntl
 import os
+import re
 
 import msgspec
 
@@ -20,6 +21,7 @@ from gangline.core.evidence import (
     Signal,
 )
 from gangline.durable import make_folders, sync_folder, write_all, write_durably
+from gangline.hosts.processes import epoch_seconds
 from gangline.hosts.runner import (
     CLAIM,
     ENVIRONMENT,
@@ -33,6 +35,7 @@ from gangline.ports import Launch, Subject
 
 GRACE_SECONDS = 5.0
 _SMALL_FILE_BYTES = 65536
+_ATTEMPT_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]*-a[0-9]+\Z")
 
 
 class _ClaimFile(msgspec.Struct, rename="camel"):
@@ -132,6 +135,7 @@ class AttemptFolders:
             "setup": setup,
             "logBytes": launch.log_bytes,
             "graceSeconds": GRACE_SECONDS,
+            "idlePane": launch.pane is not None,
             "keepFailed": launch.keep_failed,
             "keepCompleted": launch.keep_completed,
             "wake": self._wake,
@@ -177,12 +181,13 @@ class AttemptFolders:
                 claim=claim,
                 lock=lock,
                 starting=Answer.UNKNOWN,
-                signal=self._read_signal(subject),
+                signal=self.read_signal(subject),
                 runner=runner,
                 confirmed=subject.confirmed,
+                doubted=subject.doubted,
             )
         starting = _exists(os.path.join(folder, STARTING))
-        signal = self._read_signal(subject)
+        signal = self.read_signal(subject)
         has_exit, record = _read_exit(os.path.join(folder, EXIT))
         return Evidence(
             attempt=subject.number,
@@ -194,6 +199,7 @@ class AttemptFolders:
             exit=record,
             runner=runner,
             confirmed=subject.confirmed,
+            doubted=subject.doubted,
         )
 
     def _first_claim(self, subject: Subject) -> tuple[Claim, RunnerIdentity | None]:
@@ -223,14 +229,22 @@ class AttemptFolders:
         with contextlib.suppress(OSError):
             os.unlink(os.path.join(self.path(attempt_id), ENVIRONMENT))
 
-    def _read_signal(self, subject: Subject) -> Signal:
-        """The signal file: this attempt's, for what was there before its intent was put away.
+    def read_signal(self, subject: Subject) -> Signal:
+        """The signal file, if it is this attempt's.
 
-        Its time is not asked: a clock that steps back would make a true signal look old.
+        What was there before an intent was put away, so its time is asked only of an attempt that
+        Gangline did not start: a clock that steps back would make a true signal look old. A second
+        word names the attempt that it is meant for.
         """
         path = self.signal_path(subject.issue)
         try:
-            return Signal.OK if _read_small(path).strip() == b"ok" else Signal.FAILED
+            words = _read_small(path).split()
+            if len(words) > 1 and _ATTEMPT_ID.match(words[-1]) and not subject.foreign:
+                if words.pop().decode() != subject.attempt_id:
+                    return Signal.NONE
+            elif subject.foreign and os.stat(path).st_mtime < epoch_seconds(subject.since):
+                return Signal.NONE
+            return Signal.OK if words == [b"ok"] else Signal.FAILED
         except FileNotFoundError:
             return Signal.NONE
         except IsADirectoryError:

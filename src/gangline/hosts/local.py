@@ -12,14 +12,16 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gangline.core.evidence import Answer, Claim, Evidence
+from gangline.core.evidence import Answer, Claim, Evidence, Foreign
 from gangline.core.reconcile import Now
+from gangline.errors import ConfigError
 from gangline.hosts import processes
 from gangline.hosts.attempts import AttemptFolders
+from gangline.hosts.idle import IdlePanes, PaneLook
 from gangline.hosts.runner import MARK_VARIABLE
 from gangline.hosts.tmux import Tmux
 from gangline.hosts.tmux_control import TmuxError, TmuxGoneError, TmuxRefusedError
-from gangline.hosts.wakes import Wakes
+from gangline.hosts.wakes import Watcher
 from gangline.ports import Launch, LaunchUnknownError, Subject
 
 # The runner imports nothing it does not need; `-I -S` keeps the user's environment out of it, and
@@ -30,6 +32,12 @@ _RUNNER_CODE = (
 )
 _PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _SIGTERM, _SIGKILL = 15, 9
+_FOREIGN = {
+    PaneLook.ABSENT: Foreign.ABSENT,
+    PaneLook.IDLE: Foreign.IDLE,
+    PaneLook.BUSY: Foreign.BUSY,
+    PaneLook.UNKNOWN: Foreign.UNKNOWN,
+}
 
 
 class SystemClock:
@@ -56,10 +64,20 @@ class LocalHost:
         session: The wished name of the session.
         owner: What marks the session as this repository's and area's.
         wakes: Told which processes to watch.
+        own_pane: The orchestrator's own pane, such as `$TMUX_PANE`.
+        takes_idle_panes: Attempts go into idle panes of its session, not into windows of ours.
     """
 
     def __init__(
-        self, folders: AttemptFolders, tmux: Tmux, session: str, owner: str, wakes: Wakes
+        self,
+        folders: AttemptFolders,
+        tmux: Tmux,
+        session: str,
+        owner: str,
+        wakes: Watcher,
+        *,
+        own_pane: str | None = None,
+        takes_idle_panes: bool = False,
     ) -> None:
         self._folders = folders
         self._tmux = tmux
@@ -69,6 +87,8 @@ class LocalHost:
         self._session: str | None = None
         self.server: str | None = None
         self._watched_descriptor: int | None = None
+        self._idle = IdlePanes(tmux, own_pane)
+        self.takes_idle_panes = takes_idle_panes
 
     # -- tmux ------------------------------------------------------------------------------
 
@@ -108,6 +128,11 @@ class LocalHost:
             self._session = None
         self.drain()
 
+    def disconnect(self) -> None:
+        """Let go of the connection; the session stays as it is."""
+        self._tmux.close()
+        self._watch_connection()
+
     def close_session(self, *, everything: bool) -> None:
         """End the session if nothing is to be read in it, or `everything`."""
         try:
@@ -115,17 +140,43 @@ class LocalHost:
                 self._tmux.kill_session_if_ours(self._session, self._owner)
         except TmuxError:
             pass
-        self._tmux.close()
-        self._watch_connection()
+        self.disconnect()
 
     # -- the port --------------------------------------------------------------------------
+
+    def idle_panes(self) -> list[str]:
+        """See ports.Host."""
+        try:
+            self._note_server()
+            return self._idle.find()
+        except TmuxError:
+            return []
+
+    def take_pane(self, pane: str, mark: str) -> bool:
+        """See ports.Host."""
+        try:
+            self._note_server()
+            return self._idle.take(pane, mark)
+        except TmuxError:
+            return False  # if it was taken after all, that lapses
+
+    def _note_server(self) -> None:
+        server = self._tmux.server()
+        self.server = server.text if server else None
+
+    def release_pane(self, pane: str, mark: str) -> None:
+        """See ports.Host."""
+        with contextlib.suppress(TmuxError):  # it lapses
+            self._idle.release(pane, mark)
 
     def prepare(self, launch: Launch) -> None:
         """See ports.Host."""
         self._folders.prepare(launch)
 
     def launch(self, launch: Launch) -> tuple[str, str]:
-        """See ports.Host; one tmux call, argv only."""
+        """See ports.Host; one tmux call, argv only, or one line typed."""
+        if launch.pane is not None:
+            return self._type(launch, launch.pane)
         argv = [
             sys.executable,
             "-I",
@@ -158,11 +209,23 @@ class LocalHost:
         self._wakes.watch(launch.issue, pane.pid)
         return pane.pane, self.server or ""
 
+    def _type(self, launch: Launch, pane: str) -> tuple[str, str]:
+        """Type the launch into a person's own pane; its claim tells whether the shell read it."""
+        folder = self._folders.path(launch.attempt_id)
+        try:
+            self._idle.type_launch(pane, launch.mark, folder)
+        except (TmuxError, ConfigError) as error:
+            raise LaunchUnknownError(str(error)) from error
+        return pane, self.server or ""
+
     def probe(self, subjects: Sequence[Subject]) -> dict[str, Evidence]:
         """See ports.Host."""
         found: dict[str, Evidence] = {}
         dead: dict[str, Subject] = {}
         for subject in subjects:
+            if subject.foreign:
+                found[subject.issue] = self._look_at_foreign(subject)
+                continue
             seen = _with_claim(self._folders.read(subject))
             if seen.lock is Answer.YES and seen.runner:
                 self._wakes.watch(subject.issue, seen.runner.pid)
@@ -188,6 +251,28 @@ class LocalHost:
                 left = Answer.YES if subject.mark in living else Answer.NO
             found[issue] = _with_survivors(found[issue], subject, left)
         return found
+
+    def _look_at_foreign(self, subject: Subject) -> Evidence:
+        """What the pane tells of an attempt that Gangline did not start (DESIGN.md section 4).
+
+        Whatever runs in a pane of a server that was started after the dispatch is doubtful: there
+        the id may be somebody else's.
+        """
+        pane = Foreign.DOUBTFUL
+        if subject.pane is not None:
+            look, times = self._idle.look(subject.pane)
+            pane = _FOREIGN[look]
+            since = processes.epoch_seconds(subject.since)
+            if look is PaneLook.BUSY and times and since and times.server_started > since:
+                pane = Foreign.DOUBTFUL
+        return Evidence(
+            attempt=subject.number,
+            signal=self._folders.read_signal(subject),
+            foreign=pane,
+            survivors=Answer.NO,  # what else it started is not known to be its own
+            confirmed=subject.confirmed,
+            doubted=subject.doubted,
+        )
 
     def _session_lives(self, subject: Subject) -> bool:
         """Whether the agent lives, also one that emptied its environment and so lost the mark."""
@@ -237,7 +322,10 @@ class LocalHost:
         """See ports.Host."""
         self._wakes.unwatch(subject.issue)
         self._folders.forget(subject.attempt_id)
-        if pane is None:
+        if subject.plan is not None:  # a person's own: it is left at its shell
+            self.release_pane(subject.plan, subject.mark)
+            return
+        if pane is None or subject.foreign:
             return
         try:
             server = self._tmux.server()

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 _SIGTERM, _SIGKILL = 15, 9
 _PR_SET_CHILD_SUBREAPER = 36
-_HAS_PROC = os.path.exists("/proc/self/stat")
+HAS_PROC = os.path.exists("/proc/self/stat")
 _ZOMBIE = b"Z"
 _POLL_SECONDS = 0.005
 # These say nothing about the process that was asked for: it may well live.
-_ASKER_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+ASKER_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _KERNEL_THREAD = 0x00200000  # PF_KTHREAD of the flags in stat
 _EXEC_SECONDS_MAX = 0.2
 _EXEC_POLL_SECONDS = 0.0005
@@ -33,7 +33,7 @@ ATTEMPT_FOLDER_ENTRY = b"GANGLINE_ATTEMPT_DIR="
 
 def boot_id() -> str:
     """This boot of the machine: equal for two moments exactly if no restart lies between them."""
-    if _HAS_PROC:
+    if HAS_PROC:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
     import psutil  # noqa: PLC0415 - not needed on Linux
@@ -54,6 +54,17 @@ def wall_time() -> str:
     return f"{whole}.{int(seconds * 1000) % 1000:03d}Z"
 
 
+def epoch_seconds(wall: str) -> float:
+    """The seconds of a time as `wall_time` writes it, or any other ISO 8601; 0 where it is none."""
+    from datetime import UTC, datetime  # noqa: PLC0415 - the runner imports this module
+
+    try:
+        found = datetime.fromisoformat(wall)
+    except ValueError:
+        return 0.0
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
 def start_ticks(pid: int) -> int | None:
     """When the process started, in the kernel's ticks; None if there is no such living process.
 
@@ -62,7 +73,7 @@ def start_ticks(pid: int) -> int | None:
     Raises:
         OSError: it cannot be known now: no descriptor or memory left to look with.
     """
-    if not _HAS_PROC:
+    if not HAS_PROC:
         import psutil  # noqa: PLC0415 - not needed on Linux
 
         try:
@@ -71,7 +82,7 @@ def start_ticks(pid: int) -> int | None:
             return None if dead else int(process.create_time() * 100)
         except psutil.Error:
             return None
-    fields = _stat(pid)
+    fields = stat_fields(pid)
     return None if fields is None or fields[0] == _ZOMBIE else int(fields[19])
 
 
@@ -80,18 +91,22 @@ def own_identity() -> tuple[int, str]:
     return start_ticks(os.getpid()) or 0, boot_id()
 
 
-def _stat(pid: int) -> list[bytes] | None:
-    """Fields of /proc/PID/stat from the state on (index 0 = field 3)."""
+def stat_fields(pid: int) -> list[bytes] | None:
+    """Fields of /proc/PID/stat from the state on (index 0 = field 3); None: no such process.
+
+    Raises:
+        OSError: it cannot be known now: no descriptor or memory left to look with.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             return file.read(4096).rpartition(b")")[2].split()
     except OSError as error:
-        if error.errno in _ASKER_EXHAUSTED:
+        if error.errno in ASKER_EXHAUSTED:
             raise
         return None
 
 
-def _every_pid() -> "Iterator[int]":
+def every_pid() -> "Iterator[int]":
     """Every process, and those that appear while the caller looks at the others.
 
     A process that forks and ends between the listing and the look at it would hide its child.
@@ -121,12 +136,12 @@ def marked_processes(mark: str, *, session: int | None = None) -> dict[int, int]
     Raises:
         OSError: it cannot be known now: no descriptor or memory left to look with.
     """
-    if not _HAS_PROC:
+    if not HAS_PROC:
         return _marked_by_psutil(mark, session)
     entry = MARK_ENTRY + mark.encode()
     own = os.getpid()
     found = {}
-    for pid in _every_pid():
+    for pid in every_pid():
         if pid == own or (fields := _living_program(pid)) is None:
             continue
         ours = session is not None and (int(fields[3]) == session or int(fields[1]) == own)
@@ -141,11 +156,11 @@ def living_marks(marks: "Collection[str]") -> set[str]:
     Raises:
         OSError: it cannot be known now: no descriptor or memory left to look with.
     """
-    if not _HAS_PROC:
+    if not HAS_PROC:
         return {mark for mark in marks if _marked_by_psutil(mark, None)}
     entries = {MARK_ENTRY + mark.encode(): mark for mark in marks}
     found: set[str] = set()
-    for pid in _every_pid():
+    for pid in every_pid():
         if _living_program(pid) is not None:
             found.update(entries[entry] for entry in entries.keys() & set(_environment(pid)))
     return found
@@ -159,10 +174,10 @@ def session_members(leader: int, started: int) -> dict[int, int]:
     Raises:
         OSError: it cannot be known now: no descriptor or memory left to look with.
     """
-    if not _HAS_PROC or start_ticks(leader) != started:
+    if not HAS_PROC or start_ticks(leader) != started:
         return {}
     found = {}
-    for pid in _every_pid():
+    for pid in every_pid():
         fields = _living_program(pid)
         if fields is not None and int(fields[3]) == leader:
             found[pid] = int(fields[19])
@@ -189,11 +204,11 @@ def living_agents(attempts_folder: str) -> dict[int, str]:
     Raises:
         OSError: it cannot be known now: no descriptor or memory left to look with.
     """
-    if not _HAS_PROC:
+    if not HAS_PROC:
         return {}
     start = ATTEMPT_FOLDER_ENTRY + os.fsencode(os.path.join(attempts_folder, ""))
     found = {}
-    for pid in _every_pid():
+    for pid in every_pid():
         if pid == os.getpid() or _living_program(pid) is None:
             continue
         for entry in _environment(pid):
@@ -204,7 +219,7 @@ def living_agents(attempts_folder: str) -> dict[int, str]:
 
 def _living_program(pid: int) -> list[bytes] | None:
     """Its stat fields; None if it has ended or is a thread of the kernel."""
-    fields = _stat(pid)
+    fields = stat_fields(pid)
     if fields is None or fields[0] == _ZOMBIE or int(fields[6]) & _KERNEL_THREAD:
         return None
     return fields
@@ -243,7 +258,7 @@ def _read_environment(pid: int) -> bytes | None:
                 data += chunk
             return data
     except OSError as error:
-        if error.errno in _ASKER_EXHAUSTED:
+        if error.errno in ASKER_EXHAUSTED:
             raise
         return None
 

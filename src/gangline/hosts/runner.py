@@ -26,10 +26,13 @@ if TYPE_CHECKING:
 LOCK, CLAIM, STARTING, EXIT = "lock", "claim", "starting", "exit.json"
 SPEC, PROMPT, ENVIRONMENT, OUTPUT = "spec.json", "prompt.md", "environment", "output.log"
 MARK_VARIABLE = "GANGLINE_MARK"
+PANE_OPTION = "@gangline_attempt"  # of a person's own pane: MARK@BOOTSECONDS of who took it
 
 _PR_SET_CHILD_SUBREAPER = 36
 _LOCK_RETRY_SECONDS = 0.001
 _HUP, _INT, _TERM, _CHLD = 1, 2, 15, _signal.SIGCHLD
+# A job-control shell stops its foreground job by these: Ctrl-Z in an idle pane, and `stty tostop`.
+_STOPS = (_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU)
 
 
 class Signals:
@@ -42,6 +45,8 @@ class Signals:
         _signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
         for number in (_HUP, _INT, _TERM, _CHLD):
             _signal.signal(number, self._note)
+        for number in _STOPS:  # a stopped runner would watch nothing and record no end
+            _signal.signal(number, _signal.SIG_IGN)
 
     def _note(self, number: int, frame: object) -> None:
         if number == _INT:
@@ -210,8 +215,8 @@ def spawn(
             (os.POSIX_SPAWN_DUP2, output, 1),
             (os.POSIX_SPAWN_DUP2, output, 2),
         ],
-        # Python ignores the last two, and an ignored signal is inherited.
-        "setsigdef": [_HUP, _INT, _TERM, _CHLD, _signal.SIGPIPE, _signal.SIGXFSZ],
+        # Python ignores the two before the stops, and an ignored signal is inherited.
+        "setsigdef": [_HUP, _INT, _TERM, _CHLD, _signal.SIGPIPE, _signal.SIGXFSZ, *_STOPS],
         "setsigmask": [],
     }
     try:

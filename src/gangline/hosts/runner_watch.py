@@ -17,6 +17,7 @@ from gangline.hosts.runner import (
     EXIT,
     MARK_VARIABLE,
     OUTPUT,
+    PANE_OPTION,
     Attempt,
     Signals,
     start_step,
@@ -33,6 +34,7 @@ _PANE_PATIENCE_SECONDS = 1.0
 _PANE_POLL_SECONDS = 0.002
 _PIPE_BYTES = 65536  # where the system does not tell
 _DISK_FULL_RETRY_SECONDS = 1.0
+_REMAIN = ("remain-on-exit", "on")
 
 
 class Watch:
@@ -258,10 +260,15 @@ class Watch:
             os.close(fd)
 
     def _last_words(self, record: "dict[str, Any]") -> None:
-        """Say in the pane how it ended, and keep the pane if the settings want it kept."""
+        """Say in the pane how it ended, and keep the pane if the settings want it kept.
+
+        In an idle pane it is always said, for the pane stays and its person sees the shell again;
+        how long that pane stays is the person's own affair.
+        """
+        borrowed = self._spec.get("idlePane", False)
         succeeded = record.get("code") == 0 and "refused" not in record
         keep = self._spec["keepCompleted"] if succeeded else self._spec["keepFailed"]
-        if not keep or self._signals.ending:
+        if not borrowed and (not keep or self._signals.ending):
             return
         how = record.get("refused") or (
             f"signal {record['signal']}" if "signal" in record else f"exit code {record['code']}"
@@ -271,11 +278,13 @@ class Watch:
         self._show(f"\r\n{line}\r\n".encode())
         pane = os.environ.get("TMUX_PANE")
         if pane and os.environ.get("TMUX"):
-            argv = ["tmux", "set-option", "-p", "-t", pane, "remain-on-exit", "on"]
+            # What is borrowed is given back at once; else the next orchestrator would do it.
+            what = ["-u", "-t", pane, PANE_OPTION] if borrowed else ["-t", pane, *_REMAIN]
+            argv = ["tmux", "set-option", "-p", *what]
             try:
                 os.waitpid(os.posix_spawnp("tmux", argv, os.environ), 0)
             except OSError:
-                pass  # the log is kept in any case
+                pass  # the log is kept in any case, and a pane that was not given back lapses
 
 
 def _open_pane() -> int:

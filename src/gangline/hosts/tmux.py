@@ -49,6 +49,7 @@ SIGCHLD_FIXED = (3, 6, "")  # from here on a swallowed SIGCHLD is made up for (t
 WINDOW_NAME_LENGTH_MAX = 60
 SESSION_TRIES_MAX = 20
 SERVER_START_SECONDS_MAX = 30.0  # the user's settings come first, and may run programs
+DISCARD_KEYS = "\x05\x15"  # Ctrl-E: to the line's end, for Ctrl-U takes only what is before
 KEEPER_NAME = "gangline"
 KEEPER = ("cat", "-")  # two elements, so no shell and no default-command comes between (trap 6)
 
@@ -266,15 +267,17 @@ class Tmux(TmuxServer):
                 raise TmuxRefusedError(answer.refused) from None
             raise TmuxUnknownError("tmux did not say which window it made") from None
 
+    def pane_table(self, formats: Sequence[str]) -> list[list[str]]:
+        """These formats of every pane of the server, in order: sessions, their windows, panes."""
+        return self._table(["list-panes", "-a"], formats)
+
     def panes(self) -> list[PaneInfo]:
         """Every pane of the server, in one call."""
         ids = ["#{pane_id}", "#{window_id}", "#{session_name}", "#{pane_pid}", "#{pane_dead}"]
         texts = ["#{window_name}", "#{pane_current_command}", "#{pane_start_command}"]
         return [
             PaneInfo(pane, window, session, int(pid or 0), dead == "1", *free)
-            for pane, window, session, pid, dead, *free in self._table(
-                ["list-panes", "-a"], [*ids, *texts]
-            )
+            for pane, window, session, pid, dead, *free in self.pane_table([*ids, *texts])
         ]
 
     def pane_is(self, pane_id: str, server: ServerId, mark: str) -> bool | None:
@@ -285,7 +288,7 @@ class Tmux(TmuxServer):
         form = "#{pid}.#{start_time} #{pane_id} #{pane_start_command}"
         try:
             lines = self._lines(
-                [["display-message", "-p", "-t", _pane_target(pane_id), form]], repeatable=True
+                [["display-message", "-p", "-t", pane_target(pane_id), form]], repeatable=True
             )
         except TmuxGoneError:
             return False
@@ -304,7 +307,7 @@ class Tmux(TmuxServer):
     def set_remain(self, pane: str, on: bool) -> None:
         """Whether the pane stays, dead, when its program has ended."""
         self.command(
-            "set-option", "-p", "-t", _pane_target(pane), "remain-on-exit", "on" if on else "off"
+            "set-option", "-p", "-t", pane_target(pane), "remain-on-exit", "on" if on else "off"
         )
 
     def kill_pane(self, pane: str, server: ServerId | None = None) -> None:
@@ -315,27 +318,28 @@ class Tmux(TmuxServer):
         """
         try:
             if server is None or self.server() == server:
-                self.command("kill-pane", "-t", _pane_target(pane))
+                self.command("kill-pane", "-t", pane_target(pane))
         except TmuxGoneError:
             return
         except TmuxRefusedError as error:
             if not error.message.startswith("can't find pane"):
                 raise
 
-    def send_line(self, pane: str, text: str) -> None:
+    def send_line(self, pane: str, text: str, *, discard: bool = False) -> None:
         """Put a line of text and Enter into the pane's terminal, also while someone scrolls in it.
 
         Nothing of the text is a key name or an option (trap 7). A busy reader may still swallow it.
+        With `discard` the keys come first that take back a line somebody has begun to type.
 
         Raises:
             ValueError: the text holds control characters.
         """
         if not text.isprintable():
             raise ValueError("a line to type may not hold control characters")
-        target, buffer = _pane_target(pane), f"gangline-{os.urandom(8).hex()}"
+        target, buffer = pane_target(pane), f"gangline-{os.urandom(8).hex()}"
         answer = self._run(
             [
-                ["set-buffer", "-b", buffer, "--", f"{text}\r"],
+                ["set-buffer", "-b", buffer, "--", f"{DISCARD_KEYS * discard}{text}\r"],
                 ["paste-buffer", "-d", "-r", "-b", buffer, "-t", target],
             ]
         )
@@ -372,7 +376,8 @@ def _numbered(name: str) -> Iterator[str]:
         number += 1
 
 
-def _pane_target(pane: str) -> str:
+def pane_target(pane: str) -> str:
+    """A pane id as the argument of `-t`; ValueError for anything else."""
     if not _PANE_ID.match(pane):
         raise ValueError(
             f"{pane!r} is no tmux pane id"

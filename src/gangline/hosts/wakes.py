@@ -12,12 +12,43 @@ import signal
 import stat
 from collections.abc import Callable
 from types import FrameType
+from typing import Protocol
 
 from gangline.hosts.processes import start_ticks
 from gangline.ports import Wake
 
 _PIPE_BYTES = 65536
 _POLL_SECONDS = 1.0  # where there is no pidfd
+
+
+class Watcher(Protocol):
+    """Who is told which processes and descriptors are worth waking for."""
+
+    def watch(self, issue: str, pid: int) -> None:
+        """See Wakes."""
+
+    def unwatch(self, issue: str) -> None:
+        """See Wakes."""
+
+    def watch_descriptor(
+        self, fd: int | None, previous: int | None, drain: Callable[[], object]
+    ) -> None:
+        """See Wakes."""
+
+
+class Unwatched:
+    """The Watcher of one that only looks and never sleeps."""
+
+    def watch(self, issue: str, pid: int) -> None:
+        """Nothing is watched."""
+
+    def unwatch(self, issue: str) -> None:
+        """Nothing was watched."""
+
+    def watch_descriptor(
+        self, fd: int | None, previous: int | None, drain: Callable[[], object]
+    ) -> None:
+        """Nothing is watched."""
 
 
 class Wakes:

@@ -23,18 +23,19 @@ from gangline.core.codec import (
 )
 from gangline.core.digest import digest_matches
 from gangline.core.events import (
-    FORMAT_VERSION,
     AnyEvent,
     BatchRestored,
     BatchStarted,
     IllegalEventError,
 )
-from gangline.core.model import IssueSpec, Status, check_area, check_issue_id
+from gangline.core.model import IssueSpec
 from gangline.durable import make_folders, replace_durably, sync_folder, write_all
-from gangline.errors import InputError, StateError
+from gangline.errors import StateError
 from gangline.store.area import AreaPaths
+from gangline.store.edits import Check, edited_at, judge, keep_beside, refused
 from gangline.store.journal import Journal, Lines, events_from, journal_bytes
 from gangline.store.locks import FileLock
+from gangline.store.restoring import keep_original, read_restorable
 
 _LAST_BYTES = 65536
 
@@ -63,28 +64,12 @@ class Transaction:
         self.events.append(stamped)
 
 
-def _check_restorable(batch: Batch, area: str) -> None:
-    """Refuse a state file whose names cannot become paths, or that does not hold together.
-
-    Raises:
-        InputError: naming what is wrong.
-    """
-    check_area(batch.area)
-    if batch.area != area:
-        raise InputError(f"it is the state of area {batch.area!r}")
-    check_issue_id(batch.batch_id, "$.batchId")
-    for key, issue in batch.issues.items():
-        check_issue_id(key, "$.issues")
-        is_open = issue.attempt is not None and issue.attempt.outcome is None
-        if is_open != (issue.status is Status.DISPATCHED):
-            raise InputError(f"issue {key!r} is {issue.status} and its last attempt says otherwise")
-
-
 class Store:
     """The journal and state file of one area. `batch` is their fold."""
 
-    def __init__(self, paths: AreaPaths) -> None:
+    def __init__(self, paths: AreaPaths, check: Check | None = None) -> None:
         self.paths = paths
+        self._check = check
         self.batch = Batch()
         self.reports: list[str] = []  # what a person should be told about loading
         self._journal = Journal(paths.journal)
@@ -103,10 +88,10 @@ class Store:
 
         Args:
             repair: Mend what a crash left (only for one that will write): cut a torn tail, begin
-                the journal anew from the state file, put the true state file back.
+                the journal anew from the state file, take an edit of it, put the true one back.
 
         Raises:
-            StateError: damage, or a state that is not ours.
+            StateError: damage, a state that is not ours, or an edit that cannot be taken.
         """
         if not repair:
             return self._load(repair=False)
@@ -136,11 +121,31 @@ class Store:
         self._fold_lines(found.lines[on_file:])
         if repair:
             self._journal.repair(found)
-            if checkpoint is None:
-                self._put_aside(state)
-            if on_file != len(found.lines):
+            refusal = self._take_text(state) if checkpoint is None and state else None
+            if on_file != self.batch.seq:
                 self.write_state()
+            if refusal is not None:
+                raise refusal
         return bool(found.lines)
+
+    def _take_text(self, state: bytes) -> StateError | None:
+        """Record what an edited state file changes; what cannot be taken is kept beside it."""
+        found = judge(state, self.batch, self.paths.journal, self._check)
+        if found.edit is not None:
+            at = edited_at(os.stat(self.paths.state))
+            moment = Transaction(self.batch, [], max(at, self.batch.updated_at))
+            moment.record(found.edit)
+            self._journal.append(moment.events)
+            self.reports.append("the state file was changed by hand: the change is taken")
+        if found.refusal is None:
+            return None
+        kept = keep_beside(self.paths.state)
+        if found.alarming:
+            return refused(found.refusal, self.paths.state, kept, self.paths.area)
+        self.reports.append(
+            f"the state file is not of this journal ({found.refusal.message}); it is kept as {kept}"
+        )
+        return None
 
     def last_events(self) -> list[AnyEvent]:
         """The newest events, oldest first; for people, nothing is decided by it."""
@@ -150,6 +155,7 @@ class Store:
     def _read_state(self) -> bytes | None:
         try:
             with open(self.paths.state, "rb") as file:
+                self._written = _stamp(os.fstat(file.fileno()))
                 return file.read()
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -169,32 +175,16 @@ class Store:
     def _load_without_journal(self, state: bytes | None, *, repair: bool) -> bool:
         if not state:
             return False
-        try:
-            batch = decode_state(state)
-            raw = msgspec.json.decode(state)
-            _check_restorable(batch, self.paths.area)
-        except (msgspec.DecodeError, InputError) as error:
-            raise StateError(
-                "the state file cannot be used, and there is no journal to rebuild it from",
-                place=self.paths.state,
-                causes=[str(error)],
-                hint="mend the file or move it away; it is never written over",
-            ) from error
-        self._set_batch(batch)
-        self.reports.append("the journal was lost; it is begun anew from the state file")
+        found = read_restorable(state, self.paths.area, self.paths.state)
+        self._set_batch(found.batch)
+        self.reports.append(found.report)
         if repair:
-            raw.pop("digest", None)
+            if found.bare:
+                keep_original(self.paths.state)
+                if not os.path.exists(self.paths.issues):
+                    self.write_issues(found.texts())
             self._journal.create()
-            event = BatchRestored(
-                seq=1,
-                at=batch.updated_at,
-                format=FORMAT_VERSION,
-                area=batch.area,
-                batch_id=batch.batch_id,
-                state=raw,
-            )
-            batch.seq = 1
-            self._commit([event])
+            self._commit([found.event(self.paths.state)])
         return True
 
     def _fold_lines(self, lines: Sequence[bytes]) -> list[AnyEvent]:
@@ -203,7 +193,13 @@ class Store:
             try:
                 event = decode_event(line)
                 self._set_batch(replay(self.batch, event))
-            except (BadLineError, IllegalEventError, KeyError, ValueError) as error:
+            except (
+                BadLineError,
+                IllegalEventError,
+                KeyError,
+                ValueError,
+                msgspec.DecodeError,
+            ) as error:
                 raise StateError(
                     f"the journal holds an event that cannot follow what is before it: {error}",
                     place=f"{self.paths.journal}: line {self.batch.seq + 1}",
@@ -222,26 +218,6 @@ class Store:
             self.reports.append(
                 f"the last journal line was cut short by a crash and is dropped "
                 f"({len(found.torn)} bytes after line {len(found.lines)}; it was never committed)"
-            )
-
-    def _put_aside(self, state: bytes | None) -> None:
-        """Keep a state file that is not ours to the byte beside the true one."""
-        if not state:
-            return
-        number = 1
-        while os.path.exists(path := f"{self.paths.state}.rejected-{number}"):
-            number += 1
-        os.link(self.paths.state, path)
-        kept = f"is kept as {os.path.basename(path)}, the true state is put back"
-        if digest_matches(state):
-            self.reports.append(
-                f"the state file is not of this journal (it is of another batch, or tells of "
-                f"events that the journal has lost); it {kept}"
-            )
-        else:
-            self.reports.append(
-                f"the state file had been changed by hand; this version does not take edits: the "
-                f"changed text {kept}"
             )
 
     # -- writing ---------------------------------------------------------------------------
@@ -286,6 +262,7 @@ class Store:
             self._report_torn(found)
             self._journal.repair(found)
             moment = Transaction(self.batch, self._fold_lines(found.lines), at)
+            self._look_for_edit(moment)
             yield moment
             if moment.events:
                 self._commit(moment.events)
@@ -296,16 +273,41 @@ class Store:
         self._journal.append(events)
         self.write_state()
 
-    def _keep_an_edit(self) -> None:
-        """Put a file aside that somebody changed by hand since it was written."""
+    def _look_for_edit(self, moment: Transaction) -> None:
+        """Take a change of the state file first of all; one that cannot be taken is undone."""
+        if not self._is_changed():
+            return
+        data = self._read_state()
+        if not data or data == self._encoder.encode():
+            return
+        found = judge(data, self.batch, self.paths.journal, self._check)
+        if found.edit is not None:
+            moment.record(found.edit)
+            return
+        if found.refusal is not None:
+            kept = keep_beside(self.paths.state)
+            error = refused(found.refusal, self.paths.state, kept, self.paths.area)
+            self.reports.append("; ".join([error.message, *error.causes]))
+        self.write_state()
+
+    def _is_changed(self) -> bool:
+        """Whether somebody else wrote the state file since it was last read or written here."""
         try:
-            if self._written is None or _stamp(os.stat(self.paths.state)) == self._written:
-                return
+            return _stamp(os.stat(self.paths.state)) != self._written
         except FileNotFoundError:
+            return False
+
+    def _keep_an_edit(self) -> None:
+        """Put a file aside that was changed in the instant between the look and the replacement."""
+        if self._written is None or not self._is_changed():
             return
         state = self._read_state()
         if state and not digest_matches(state):
-            self._put_aside(state)
+            kept = keep_beside(self.paths.state)
+            self.reports.append(
+                f"the state file was changed while it was being written: the change is not taken; "
+                f"it is kept as {kept}"
+            )
 
     def write_state(self) -> None:
         """Replace the state file by the fold.

@@ -183,7 +183,7 @@ def create_workspace(place: Place) -> None:
         try:
             os.mkdir(folder, 0o700)
         except FileExistsError:
-            _refuse_unsafe(folder)
+            check_workspace_folder(folder)
         sync_folder(place.top)
         if place.git_dir is not None:
             _exclude(place.git_dir)
@@ -193,7 +193,7 @@ def create_workspace(place: Place) -> None:
         ) from error
 
 
-def _refuse_unsafe(folder: str) -> None:
+def check_workspace_folder(folder: str) -> None:
     import shlex  # noqa: PLC0415 - for a message only
     import stat  # noqa: PLC0415 - only where the folder is prepared
 

@@ -58,7 +58,9 @@ def values(kind):
     if origin is tuple:
         return st.lists(values(parts[0]), max_size=3).map(tuple)
     if origin is dict:
-        return st.dictionaries(st.text(max_size=5), JSON, max_size=3)
+        return st.dictionaries(st.text(max_size=5), values(parts[1]), max_size=3)
+    if kind is typing.Any:
+        return JSON
     if issubclass(kind, Enum):
         return st.sampled_from(kind)
     return structs(kind)

@@ -19,8 +19,8 @@ from store_builders import (
 )
 
 from gangline.core.digest import digest_matches
-from gangline.core.events import Paused
-from gangline.core.model import IssueSpec
+from gangline.core.events import Edited, Paused
+from gangline.core.model import IssueSpec, Status
 from gangline.errors import EXIT_STATE, StateError
 from gangline.store.area import areas
 from gangline.store.batches import Store
@@ -97,7 +97,7 @@ class TestAgreement:
 
 
 class TestStateFileLost:
-    @pytest.mark.parametrize("left", [None, b"", b"{", b"\0" * 700, b"\xff\xfe", b"[]", b"null"])
+    @pytest.mark.parametrize("left", [None, b"", b"{", b"\0" * 700])
     def test_the_journal_rebuilds_it(self, store, left):
         expected = read(store.paths.state)
         os.unlink(store.paths.state)
@@ -134,21 +134,30 @@ class TestStateFileEdited:
         write(store.paths.state, text)
         return text
 
-    def test_the_edit_is_kept_aside_and_the_true_state_put_back(self, store):
-        expected = read(store.paths.state)
-        edited = self.edit(store)
+    def test_the_change_is_taken_and_recorded_and_the_file_is_the_fold_again(self, store):
+        self.edit(store)
         again = reload(store)
-        assert rejected(store) == ["batch.state.json.rejected-1"]
-        assert read(f"{store.paths.state}.rejected-1") == edited
-        assert read(store.paths.state) == expected
-        assert any("rejected-1" in report for report in again.reports)
+        assert again.batch.issues["1"].status is Status.PENDING
+        assert rejected(store) == []
+        assert read(store.paths.state) == contents(again.batch)
+        assert any("by hand" in report for report in again.reports)
+        [edited] = [e for e in again.last_events() if isinstance(e, Edited)]
+        assert edited.by == "file"
 
-    def test_a_second_edit_does_not_overwrite_the_first(self, store):
-        for _ in range(2):
-            self.edit(store)
-            reload(store)
-        names = ["batch.state.json.rejected-1", "batch.state.json.rejected-2"]
-        assert rejected(store) == names
+    @pytest.mark.parametrize("broken", [b"\xff\xfe", b"[]", b"null", b'{"seq":1', b"{}"])
+    def test_what_is_no_state_is_kept_beside_and_the_true_state_put_back(self, store, broken):
+        expected = read(store.paths.state)
+        for number in (1, 2):
+            write(store.paths.state, broken)
+            again = Store(store.paths)
+            with pytest.raises(StateError) as caught:
+                again.load(repair=True)
+            again.close()
+            assert caught.value.exit_code == EXIT_STATE
+            assert f"batch.state.json.rejected-{number}" in caught.value.causes[-1]
+            assert read(f"{store.paths.state}.rejected-{number}") == broken
+            assert read(store.paths.state) == expected
+        assert load(store.paths).batch.seq == store.batch.seq
 
     def test_a_state_file_of_another_batch_is_kept_aside(self, store, tmp_path):
         other = begin(tmp_path / "elsewhere", batch_id="b2")

@@ -1,0 +1,67 @@
+"""`gangline recover AREA --plan`: what the next run would do with each issue, and why."""
+
+import msgspec
+
+from gangline.app.recovery_plan import IssuePlan, RecoveryPlan, make_recovery_plan
+from gangline.cli.lines import say, say_json
+from gangline.cli.main import print_error
+from gangline.cli.table import prepare_output
+from gangline.core.text import one_line
+from gangline.errors import EXIT_OK, StateError
+
+_TITLE_LENGTH = 60
+
+
+def show_plan(area: str, *, as_json: bool) -> int:
+    """Print the plan; nothing is changed.
+
+    Args:
+        area: The area.
+        as_json: `app.recovery_plan.RecoveryPlan` as JSON.
+
+    Returns:
+        0; 4 if the state needs a person first, after all that can be known was printed.
+
+    Raises:
+        UsageError: there is no such batch.
+    """
+    prepare_output()
+    plan = make_recovery_plan(area)
+    if as_json:
+        say_json(msgspec.to_builtins(plan))
+    else:
+        say(plan_text(plan))
+        for problem in plan.problems:
+            print_error(
+                StateError(
+                    problem.message, place=problem.place, causes=problem.causes, hint=problem.hint
+                )
+            )
+    return StateError.exit_code if plan.problems else EXIT_OK
+
+
+def plan_text(plan: RecoveryPlan) -> str:
+    """The plan for people: a head, the notes, then a block an issue."""
+    counts = ", ".join(f"{n} {status}" for status, n in plan.counts.items() if n)
+    batch = f"batch {plan.batch_id}: {counts}" if plan.batch_id else "nothing of it can be read"
+    lines = [f"{plan.area}, {batch}"]
+    lines += [f"note: {one_line(note)}" for note in plan.notes]
+    for issue in plan.issues:
+        lines += ["", *_block(issue)]
+    if plan.batch_id and not plan.issues and not plan.over:
+        lines.append("no issue is open")
+    return "\n".join(lines)
+
+
+def _block(issue: IssuePlan) -> list[str]:
+    title = one_line(issue.title, _TITLE_LENGTH)
+    state = issue.status + (f", retry count {issue.retry_count}" if issue.retry_count else "")
+    verdict = f" -> {issue.verdict}" if issue.verdict else ""
+    rule = f"{issue.rule.text} ({issue.rule.source})"
+    return [
+        f"#{issue.id} {title}".rstrip(),
+        f"  {state}{verdict}",
+        *(f"    {one_line(sentence)}" for sentence in issue.evidence),
+        f"  rule: {one_line(rule)}",
+        f"  run:  {one_line(issue.action)}",
+    ]
