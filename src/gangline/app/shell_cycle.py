@@ -13,6 +13,7 @@ from gangline.app.commands import find_issue
 from gangline.app.decision_log import DecisionLog
 from gangline.app.dispatch import check_agents
 from gangline.app.orchestrate import Observer, Orchestrator
+from gangline.app.planning import Request, policy_of_later
 from gangline.app.running import no_batch, take_orchestrator_lock
 from gangline.app.wiring import Machinery, Project
 from gangline.core.batch import Batch
@@ -20,7 +21,7 @@ from gangline.core.events import AnyEvent, Configured, Edited, OrchestratorStart
 from gangline.core.issue import Attempt, IssueState
 from gangline.core.model import Status, check_area
 from gangline.errors import UsageError
-from gangline.hosts.idle import IdlePanes, PaneLook
+from gangline.hosts.idle import IdlePanes, PaneLook, launch_line
 from gangline.hosts.local import SystemClock
 from gangline.hosts.processes import wall_time
 from gangline.hosts.tmux_control import TmuxError
@@ -77,6 +78,7 @@ def held(area: str, observer: Observer, pane: str | None = None) -> Iterator[Orc
         UsageError: there is no batch.
     """
     project = Project()
+    launch_line("mark", project.paths(area).attempts)  # a path that cannot be typed is refused here
     lock = take_orchestrator_lock(project, area)
     try:
         store = project.store(area)
@@ -136,9 +138,11 @@ def _take_over(store: Store, agent: str | None, pane: str | None) -> None:
     elif pane and pane != batch.orchestrator_pane:
         told.append(Edited(by="command", batch={"orchestratorPane": pane}))
     agent = agent or batch.agent or project.config.batch.agent
+    policy = policy_of_later(project.config, Request(), batch.policy)
     if agent and agent != batch.agent:
         check_agents(project.config, agent, list(store.read_issues().values()))
-        told.append(Configured(policy=batch.policy, agent=agent))
+    if policy != batch.policy or (agent and agent != batch.agent):
+        told.append(Configured(policy=policy, agent=agent))
     if told:
         with store.transaction(wall_time()) as moment:
             for event in told:

@@ -5,6 +5,7 @@ import os
 from gangline.agents.registry import find_agent
 from gangline.app.config import Config, load_config
 from gangline.app.dispatch import Dispatcher, NoPreparation, Preparer, Workspaces
+from gangline.app.planning import Request, policy_of
 from gangline.core.events import Edited
 from gangline.errors import ConfigError, InputError, UsageError
 from gangline.hosts.attempts import AttemptFolders
@@ -44,7 +45,7 @@ class Project:
 
     def store(self, area: str) -> Store:
         """The area's journal and state."""
-        return Store(self.paths(area), self.check_edit)
+        return Store(self.paths(area), self.check_edit, policy_of(self.config, Request()))
 
     def check_edit(self, edit: Edited) -> None:
         """Refuse an edit that names an agent which is none."""

@@ -27,15 +27,17 @@ from gangline.core.events import (
     BatchRestored,
     BatchStarted,
     IllegalEventError,
+    Policy,
 )
 from gangline.core.model import IssueSpec
-from gangline.durable import make_folders, replace_durably, sync_folder, write_all
+from gangline.durable import make_folders, sync_folder, write_all
 from gangline.errors import StateError
 from gangline.store.area import AreaPaths
 from gangline.store.edits import Check, edited_at, judge, keep_beside, refused
 from gangline.store.journal import Journal, Lines, events_from, journal_bytes
 from gangline.store.locks import FileLock
 from gangline.store.restoring import keep_original, read_restorable
+from gangline.store.texts import read_texts, write_texts
 
 _LAST_BYTES = 65536
 
@@ -65,10 +67,19 @@ class Transaction:
 
 
 class Store:
-    """The journal and state file of one area. `batch` is their fold."""
+    """The journal and state file of one area. `batch` is their fold.
 
-    def __init__(self, paths: AreaPaths, check: Check | None = None) -> None:
+    Args:
+        paths: Where they are.
+        check: Refuses edits for reasons that only the settings know.
+        policy: The rules of a batch that is adopted from the specification's shell.
+    """
+
+    def __init__(
+        self, paths: AreaPaths, check: Check | None = None, policy: Policy | None = None
+    ) -> None:
         self.paths = paths
+        self._policy = policy or Policy()
         self._check = check
         self.batch = Batch()
         self.reports: list[str] = []  # what a person should be told about loading
@@ -119,6 +130,8 @@ class Store:
             self._set_batch(checkpoint, details_of(state or b""))
             on_file = checkpoint.seq  # folding on moves it
         self._fold_lines(found.lines[on_file:])
+        if not repair and checkpoint is None:
+            self._written = None  # an edit may be in it, which the next transaction takes
         if repair:
             self._journal.repair(found)
             refusal = self._take_text(state) if checkpoint is None and state else None
@@ -175,7 +188,7 @@ class Store:
     def _load_without_journal(self, state: bytes | None, *, repair: bool) -> bool:
         if not state:
             return False
-        found = read_restorable(state, self.paths.area, self.paths.state)
+        found = read_restorable(state, self.paths, self._policy)
         self._set_batch(found.batch)
         self.reports.append(found.report)
         if repair:
@@ -233,7 +246,7 @@ class Store:
         try:
             if self.exists():
                 raise StateError("the area has a batch already", place=self.paths.folder)
-            replace_durably(self.paths.issues, msgspec.json.encode(list(issues)))
+            write_texts(self.paths.issues, issues)
             self._journal.create()
             self._set_batch(Batch())
             moment = Transaction(self.batch, [], at)
@@ -336,26 +349,12 @@ class Store:
             ) from error
 
     def read_issues(self) -> dict[str, IssueSpec]:
-        """The issues as they were read from the source, by key.
-
-        Raises:
-            StateError: the file is gone or broken.
-        """
-        try:
-            with open(self.paths.issues, "rb") as file:
-                found = msgspec.json.decode(file.read(), type=list[IssueSpec])
-        except (OSError, msgspec.DecodeError) as error:
-            raise StateError(
-                "the issues' texts cannot be read",
-                place=self.paths.issues,
-                causes=[str(error)],
-                hint=f"read them anew from the source: gangline run {self.paths.area} --from SRC",
-            ) from error
-        return {issue.key: issue for issue in found}
+        """The issues as they were read from the source, by key; see `read_texts`."""
+        return read_texts(self.paths.issues, self.paths.area)
 
     def write_issues(self, issues: Sequence[IssueSpec]) -> None:
         """Replace the issues' texts, durably."""
-        replace_durably(self.paths.issues, msgspec.json.encode(list(issues)))
+        write_texts(self.paths.issues, issues)
 
     def archive(self) -> str:
         """Move the area's folder into the archive, durably; its new path. The batch is over.

@@ -59,22 +59,27 @@ class Restorable(NamedTuple):
         return [_bare_issue(issue) for issue in self.batch.issues.values()]
 
 
-def read_restorable(data: bytes, area: str, path: str) -> Restorable:
+def read_restorable(data: bytes, paths: AreaPaths, policy: Policy) -> Restorable:
     """The batch of a state file that has no journal.
+
+    Args:
+        data: The file's bytes.
+        paths: Of its area.
+        policy: The rules of one that the specification's shell wrote.
 
     Raises:
         StateError: it cannot be used: why, and what mends it.
     """
     bare = is_bare(data)
     try:
-        batch = adopted(data, area, Policy()) if bare else decode_state(data)
+        batch = adopted(data, paths.area, policy) if bare else decode_state(data)
         if not bare:
-            _check_restorable(batch, area)
+            _check_restorable(batch, paths.area)
     except (msgspec.DecodeError, InputError) as error:
         known = error if isinstance(error, InputError) else InputError(str(error))
         raise StateError(
             "the state file cannot be used, and there is no journal to rebuild it from",
-            place=path,
+            place=paths.state,
             causes=[known.message, *known.causes],
             hint=known.hint or "mend the file or move it away; it is never written over",
         ) from error
@@ -109,7 +114,7 @@ def replace_bare(paths: AreaPaths, state: object) -> None:
     lock = FileLock(paths.journal_lock)
     lock.acquire()
     try:
-        read_restorable(data, paths.area, paths.state)
+        read_restorable(data, paths, Policy())
         keep_original(paths.state)
         replace_durably(paths.state, data)
     finally:
