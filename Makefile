@@ -37,6 +37,7 @@ test: lint
 
 bench: setup
 	$(BIN)/python bench/run.py
+	$(BIN)/python bench/shims.py
 
 lock: setup
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --group dev --upgrade pyproject.toml -o requirements.lock
