@@ -1,15 +1,17 @@
 # Everything runs in .venv, made from requirements.lock; nothing else is needed but Python 3.11+, git and make.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench lock clean
+.PHONY: help setup demo test prove gauntlet lint bench lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST_WORKERS ?= 2
 
 help:
-	@echo "make demo   a real batch, killed with -9 in the middle and resumed"
-	@echo "make test   lint, types, architecture and all tests"
-	@echo "make bench  the speed figures, against other job runners (bench/RESULTS.md)"
+	@echo "make demo      a real batch, killed with -9 in the middle and resumed"
+	@echo "make test      lint, types, architecture and all tests"
+	@echo "make prove     crashes at every step: a part of what make gauntlet does"
+	@echo "make gauntlet  all of it, about an hour (bench/GAUNTLET.md)"
+	@echo "make bench     the speed figures, against other job runners (bench/RESULTS.md)"
 
 # The stamp is remade when the lock or the project's metadata change.
 .venv/.installed: requirements.lock pyproject.toml
@@ -32,8 +34,16 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint
-	@sh scripts/install-system-tools.sh zsh fish
-	$(BIN)/pytest -n $(PYTEST_WORKERS)
+	@sh scripts/install-system-tools.sh zsh fish dash
+	$(BIN)/pytest -n $(PYTEST_WORKERS) --ignore tests/prove --ignore tests/hostile
+
+prove: setup
+	@sh scripts/install-system-tools.sh strace
+	$(BIN)/pytest -n $(PYTEST_WORKERS) tests/prove tests/hostile
+
+gauntlet: setup
+	@sh scripts/install-system-tools.sh strace
+	$(BIN)/python -m bench.gauntlet
 
 bench: setup
 	$(BIN)/python bench/run.py

@@ -29,6 +29,7 @@ from gangline.core.graph import find_cycle
 from gangline.errors import GanglineError, InputError, StateError
 from gangline.store.area import AreaPaths
 from gangline.store.batches import Store
+from gangline.store.edits import Check, Judgement, judge, refused
 from gangline.store.journal import check_lines, journal_bytes
 
 
@@ -118,8 +119,9 @@ def read_state(project: Project, area: str) -> State:
     try:
         if not store.load():
             raise no_batch(project, area)
-        notes = [*store.reports, *_state_file_notes(paths, store)]
-        return State(store.batch, [], notes, store.read_issues)
+        problems: list[GanglineError] = []
+        notes = [*store.reports, *_state_file_notes(paths, store, project.check_edit, problems)]
+        return State(store.batch, problems, notes, store.read_issues)
     except (StateError, InputError) as error:
         problem: GanglineError = error
     except OSError as error:
@@ -145,8 +147,14 @@ def _text(error: GanglineError) -> str:
     return " ".join([error.message, *error.causes])
 
 
-def _state_file_notes(paths: AreaPaths, store: Store) -> list[str]:
-    """What the next run makes of the state file beside a whole journal."""
+def _state_file_notes(
+    paths: AreaPaths, store: Store, check: Check, problems: list[GanglineError]
+) -> list[str]:
+    """What the next run makes of the state file beside a whole journal.
+
+    A change by hand that it is going to take is folded into the batch; one that it refuses is added
+    to the problems.
+    """
     try:
         with open(paths.state, "rb") as file:
             data = file.read()
@@ -155,9 +163,7 @@ def _state_file_notes(paths: AreaPaths, store: Store) -> list[str]:
     if not journal_bytes(paths.journal):
         return []  # what becomes of it then is among the store's reports
     if not digest_matches(data):
-        changed = "changed by hand since it was written, or cut short by a power cut"
-        then = "the next run takes the change first, or refuses it; what follows is said without it"
-        return [f"the state file was {changed}: {then}"]
+        return _edited_file_notes(judge(data, store.batch, paths.journal, check), store, problems)
     try:
         found = decode_state(data)
     except msgspec.DecodeError:
@@ -168,6 +174,17 @@ def _state_file_notes(paths: AreaPaths, store: Store) -> list[str]:
         late = store.batch.seq - found.seq
         return [f"the state file lags {late} events behind the journal: it is made anew"]
     return []
+
+
+def _edited_file_notes(found: Judgement, store: Store, problems: list[GanglineError]) -> list[str]:
+    if found.refusal is not None:
+        area = store.paths.area
+        problems.append(refused(found.refusal, store.paths.state, "….rejected-N", area))
+        return ["the state file was changed by hand; the change is refused, and made undone"]
+    if found.edit is None:
+        return ["the state file was cut short or written anew: it is made anew from the journal"]
+    store.batch.fold(found.edit)
+    return ["the state file was changed by hand: the change is taken first, and is counted here"]
 
 
 def _whole_state_file(paths: AreaPaths, batch: Batch) -> list[str]:
