@@ -71,6 +71,17 @@ def sync_folder(path: str) -> None:
         os.close(fd)
 
 
+def sync_folders(path: str, count: int) -> None:
+    """Make the names in a folder durable, and its own name, and so on upwards, `count` folders.
+
+    For the beginning of something: that a folder is there does not tell that its name is durable,
+    for whoever made it may have been killed before its sync.
+    """
+    for _ in range(count):
+        sync_folder(path)
+        path = os.path.dirname(path)
+
+
 def make_folders(path: str, mode: int = 0o700) -> None:
     """Make a folder and its missing parents, each durable in the one above it."""
     if os.path.isdir(path):

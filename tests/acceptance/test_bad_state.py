@@ -177,7 +177,7 @@ def test_event_that_this_version_does_not_know_stops_every_command(ended):
         assert "no event this version knows" in said
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"area": "work"}', "\x00" * 100])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"area": "work"}', "\x00" * 100])
 def test_state_file_that_is_no_state_and_has_no_journal_is_never_written_over(ended, text):
     area = ended.area()
     (area / "batch.state.json").write_text(text)
@@ -187,11 +187,3 @@ def test_state_file_that_is_no_state_and_has_no_journal_is_never_written_over(en
         assert "state error: the state file cannot be used, and there is no journal" in said
         assert "batch.state.json" in said
         assert "it is never written over" in said
-
-
-def test_empty_state_file_without_a_journal_is_no_batch(project):
-    project.settings("[workspace]\nkind = 'shared'\n")
-    project.area().mkdir(parents=True)
-    (project.area() / "batch.state.json").touch()
-    assert "area work has no batch" in project.refusal("status", "work")
-    project.run("run", "work", "--from", project.plan(ISSUES[:1]), check=0)

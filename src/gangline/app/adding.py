@@ -16,6 +16,7 @@ from gangline.core.batch import Batch
 from gangline.core.edit import check_edit
 from gangline.core.events import Edited
 from gangline.core.graph import check_graph
+from gangline.core.issue import IssueState
 from gangline.core.model import Dependency, IssueSpec, check_area, check_specs
 from gangline.errors import UsageError
 from gangline.hosts.processes import wall_time
@@ -59,12 +60,12 @@ def add_issues(area: str, request: Request) -> Added:
             "no issues are named", place="--from", hint="say where they are: --from SRC"
         )
     loaded = load(source, project.top, labels=request.labels, assignee=request.assignee)
-    known = store.read_issues()
-    new = [issue for issue in only(loaded.issues, request.only) if issue.key not in known]
-    paths = store.paths
+    batch, paths = store.batch, store.paths
+    new = [issue for issue in only(loaded.issues, request.only) if issue.key not in batch.issues]
     if not new:
-        return Added(store.batch, None, bool(lock_is_held(paths.orchestrator_lock)), ())
-    _check(project, store.batch, list(known.values()), new)
+        alive = bool(lock_is_held(paths.orchestrator_lock))
+        return Added(batch, None, alive, loaded.warnings)
+    _check(project, batch, new)
     event = None
     with store.transaction(wall_time()) as moment:
         _refuse_over(moment.batch)
@@ -72,7 +73,9 @@ def add_issues(area: str, request: Request) -> Added:
         if new:
             event = Edited(by="add", issues=tuple(map(planned, new)))
             check_edit(moment.batch, event)
-            store.write_issues([*store.read_issues().values(), *new])
+            # A crash in between leaves texts that no issue has: replaced when they join after all.
+            texts = store.read_issues() | {issue.key: issue for issue in new}
+            store.write_issues(list(texts.values()))
             moment.record(event)
     hint(paths.wake)
     alive = bool(lock_is_held(paths.orchestrator_lock))
@@ -87,18 +90,17 @@ def _refuse_over(batch: Batch) -> None:
         )
 
 
-def _check(
-    project: Project, batch: Batch, known: Sequence[IssueSpec], new: Sequence[IssueSpec]
-) -> None:
+def _check(project: Project, batch: Batch, new: Sequence[IssueSpec]) -> None:
     """Refuse ids, dependencies, agents and branches that do not fit what is there."""
-    standing = [msgspec.structs.replace(spec, depends_on=_edges(batch, spec.key)) for spec in known]
+    standing = [_standing(issue) for issue in batch.issues.values()]
     check_specs([*standing, *new])
     check_graph([*standing, *new])
     check_agents(project.config, batch.agent or project.config.batch.agent, new)
     project.workspaces(batch.area).prepare_batch([issue.key for issue in new])
 
 
-def _edges(batch: Batch, key: str) -> tuple[Dependency, ...]:
-    """What an issue of the batch waits for, as the batch says; its source may have changed."""
-    there = batch.issues[key].depends_on if key in batch.issues else ()
-    return tuple(Dependency(id=other, place=f"batch.state.json: dag.{key}") for other in there)
+def _standing(issue: IssueState) -> IssueSpec:
+    """An issue of the batch with what it waits for as the batch says; its source may differ."""
+    place = f"batch.state.json: dag.{issue.key}"
+    edges = tuple(Dependency(id=other, place=place) for other in issue.depends_on)
+    return IssueSpec(id=issue.id, title="", place="batch.state.json", depends_on=edges)

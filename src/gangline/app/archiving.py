@@ -26,16 +26,20 @@ def archive(project: Project, store: Store) -> tuple[int, str]:
 
 
 def _close_kept_panes(project: Project, batch: Batch) -> None:
-    """The panes that were kept to be read go with their batch."""
+    """The panes that were kept to be read go with their batch.
+
+    They are known by their marks: the pane of an attempt may never have been recorded (a kill just
+    after the launch). An attempt of a person's own pane has no mark, and its pane stays.
+    """
     tmux = project.tmux()
+    attempts = [attempt for issue in batch.issues.values() for attempt in issue.attempts]
+    marks = [attempt.mark for attempt in attempts if attempt.mark]
     try:
         server = tmux.server()
-        there = {pane.pane for pane in tmux.panes()} if server else set()
-        attempts = [attempt for issue in batch.issues.values() for attempt in issue.attempts]
-        for attempt in attempts:
-            pane = attempt.pane
-            if server and pane in there and tmux.pane_is(pane, server, attempt.mark):
-                tmux.kill_pane(pane, server)
+        for pane in tmux.panes() if server else ():
+            mark = next((mark for mark in marks if mark in pane.start_command), None)
+            if server and mark and tmux.pane_is(pane.pane, server, mark):
+                tmux.kill_pane(pane.pane, server)
         name = tmux.find_session(f"gangline-{batch.area}", project.owner(batch.area))
         if name and tmux.other_windows(name) == 0:
             tmux.kill_session_if_ours(name, project.owner(batch.area))

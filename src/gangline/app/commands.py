@@ -107,7 +107,10 @@ def hold(batch: Batch, key: str) -> list[AnyEvent]:
 def release(batch: Batch, key: str) -> list[AnyEvent]:
     """May be dispatched again."""
     issue = find_issue(batch, key)
-    return [Released(issue=issue.key)] if issue.held else []
+    if not issue.held:
+        return []
+    _refuse_terminal(issue, "be released")
+    return [Released(issue=issue.key)]
 
 
 def pause(batch: Batch) -> list[AnyEvent]:

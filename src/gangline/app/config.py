@@ -72,7 +72,7 @@ class BatchConfig(
         poll_seconds: How often evidence is read again when nothing wakes the orchestrator.
         stall_minutes: Silence after which an attempt counts as stalled.
         on_failed_dependency: Whether dependents of a failed issue run or are skipped.
-        panes: Who makes the panes: Gangline, or the user (`idle`, not built).
+        panes: Who makes the panes: Gangline, or the user, whose idle shells are taken (`idle`).
         keep_failed_panes: Whether the pane of a failed attempt stays, to be read.
         keep_completed_panes: The same after a success.
     """

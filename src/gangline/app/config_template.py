@@ -31,7 +31,8 @@ _TEMPLATE = """\
 #keep_failed_panes = true
 # Keep the pane of a completed attempt as well.
 #keep_completed_panes = false
-# Who makes the panes ("idle", your own waiting panes, is not available in this version).
+# Who makes the panes: "managed", Gangline; "idle", you: agents go into the idle shells of the tmux
+# session that the orchestrator runs in.
 #panes = "managed"
 # What an agent is told; {area}, {issue}, {title} and {body} are replaced.
 @PROMPT@

@@ -18,6 +18,7 @@ from gangline.errors import MachineError, UsageError
 from gangline.hosts.idle import IdlePanes
 from gangline.hosts.tmux import WINDOW_NAME_LENGTH_MAX, Tmux
 from gangline.hosts.tmux_control import TmuxError
+from gangline.hosts.tmux_server import own_server_pid
 
 # What a new window gets from tmux itself, or must not carry over.
 _NOT_PASSED = ("TMUX", "TMUX_PANE", "TERM", "PWD", "OLDPWD", "SHLVL", "_")
@@ -149,7 +150,9 @@ def attach_command(area: str, issue: str | None) -> tuple[list[str], dict[str, s
         environment.pop("TMUX", None)  # tmux refuses to attach within another server's pane
     verb = "switch-client" if here else "attach-session"
     argv = ["tmux", *tmux.socket.args(), verb, "-t", f"={session}"]
-    return ([*argv, ";", "select-window", "-t", target] if target else argv), environment
+    if target:  # a person's own pane may be one of many in its window
+        argv += [";", "select-window", "-t", target, ";", "select-pane", "-t", target]
+    return argv, environment
 
 
 def _window_of(tmux: Tmux, batch: Batch, text: str) -> str:
@@ -180,6 +183,6 @@ def _best_window(tmux: Tmux, batch: Batch, session: str) -> str | None:
 
 def _is_inside(tmux: Tmux) -> bool:
     """Whether this runs in a pane of that very server."""
-    path, _, rest = os.environ.get("TMUX", "").partition(",")
-    server = tmux.server() if path else None
-    return server is not None and rest.partition(",")[0] == str(server.pid)
+    pid = own_server_pid(os.environ)
+    server = tmux.server() if pid else None
+    return server is not None and server.pid == pid

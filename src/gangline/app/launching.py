@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 from gangline.app.dispatch import Dispatcher, MissingTextError
 from gangline.core.batch import Batch
-from gangline.core.events import Dispatched, Ended, Launched, Refused, Voided
+from gangline.core.events import Dispatched, Ended, Launched, Outcome, Refused, Voided
 from gangline.core.issue import Attempt, IssueState
+from gangline.core.model import Status
 from gangline.core.policy import launch_timeout_seconds
 from gangline.core.reconcile import Now, retry_charge
 from gangline.durable import disk_errors
@@ -22,6 +23,7 @@ from gangline.store.batches import Store, Transaction
 # Pane ids wait this long for a commit that is made anyway: nothing is decided by them.
 _LAUNCHED_PATIENCE_SECONDS = 0.05
 _PLACES_LOOK_SECONDS = 2.0  # how soon a pane that a person opened is found
+_LOOKS_BEFORE_WORD = 2  # a pane that is just being opened is worth none
 
 
 def subject_of(
@@ -48,6 +50,21 @@ def subject_of(
         plan=attempt.plan,
         since=attempt.started_at,
     )
+
+
+def swallowers(batch: Batch, server: str | None) -> set[str]:
+    """The panes of this tmux server that swallowed a launch: what was typed there did not run.
+
+    A program that reads lines without a child looks like a prompt. Such a pane is left alone until
+    the issue has ended elsewhere, while anything runs anywhere.
+    """
+    return {
+        attempt.pane
+        for issue in batch.issues.values()
+        if issue.voids
+        for attempt in [a for a in issue.attempts if a.outcome is Outcome.VOID][-issue.voids :]
+        if attempt.pane is not None and attempt.pane == attempt.plan and attempt.server == server
+    }
 
 
 class Launcher:
@@ -77,6 +94,7 @@ class Launcher:
         self._places: list[str] = []  # idle panes that were found in this pass
         self._looked = False
         self._places_at: float | None = None  # when to look for some, if anything waits for one
+        self._looks_in_vain = 0  # in a row, while nothing runs
 
     # -- what the loop asks ----------------------------------------------------------------
 
@@ -105,9 +123,18 @@ class Launcher:
     def look_for_places(self) -> None:
         """Find idle panes if something waits for one; it takes time: not under the journal lock."""
         self._looked = self._places_at is not None and time.monotonic() >= self._places_at
-        self._places = self._host.idle_panes() if self._looked else []
-        if self._looked:
-            self._places_at = None
+        self._places = []
+        if not self._looked:
+            return
+        self._places_at = None
+        batch = self._store.batch
+        found = self._host.idle_panes()
+        deaf = swallowers(batch, self._host.server)
+        runs = bool(batch.by_status[Status.DISPATCHED])
+        self._places = [pane for pane in found if pane not in deaf] or ([] if runs else found)
+        self._looks_in_vain = 0 if self._places or runs else self._looks_in_vain + 1
+        if self._looks_in_vain == _LOOKS_BEFORE_WORD:
+            self._note("no other pane of this tmux session is idle: open one to go on")
 
     def offer(self, pane: str) -> None:
         """The one place there is for what is intended next."""
@@ -208,6 +235,9 @@ class Launcher:
         cause = "nothing was started; the next start gives this attempt up, uncharged"
         with disk_errors(f"the folder of attempt {launch.attempt_id} cannot be made", cause):
             self._host.prepare(launch)
+        # Only now: whoever was stopped since the intent may have made the folder in another batch's
+        # area. In this batch's a voided attempt has one, so this one is the first.
+        self._store.check_same_batch()
         try:
             pane, server = self._host.launch(launch)
         except LaunchUnknownError as error:

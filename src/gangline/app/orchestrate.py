@@ -39,7 +39,7 @@ from gangline.core.reconcile import (
     reconcile,
 )
 from gangline.durable import disk_errors
-from gangline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNFINISHED
+from gangline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNFINISHED, AreaBusyError
 from gangline.ports import Clock, Host, Launch, Subject, Waiter
 from gangline.store.batches import Store, Transaction
 
@@ -206,11 +206,22 @@ class Orchestrator:
         self._hinted = set()
         for key in due:
             self._look_at.pop(key, None)
-        return [key for key in due if key in dispatched]
+        return [key for key in dispatched if key in due]  # in an order that a seed repeats
 
     def _heed(self, fresh: Sequence[AnyEvent]) -> None:
-        """What others appended may concern attempts that were not looked at in this pass."""
+        """What others appended may concern attempts that were not looked at in this pass.
+
+        Raises:
+            AreaBusyError: another orchestrator has begun: somebody deleted the lock file.
+        """
         for event in fresh:
+            if isinstance(event, OrchestratorStarted):
+                area = self.store.batch.area
+                raise AreaBusyError(
+                    f"another orchestrator took area {area} over: process {event.pid}",
+                    causes=["the file of this one's lock was deleted"],
+                    hint=f"look at it: gangline status {area}",
+                )
             if isinstance(event, IssueEvent):
                 self._hinted.add(event.issue)
             elif isinstance(event, StopRequested | Edited):

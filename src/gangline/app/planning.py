@@ -107,13 +107,15 @@ def only(issues: Sequence[IssueSpec], wanted: Sequence[str]) -> list[IssueSpec]:
 
 def policy_of(config: Config, request: Request) -> Policy:
     """The rules that gangline.toml and the flags give a new batch."""
+    minutes = config.batch.attempt_minutes
+    # As they are read back: the same batch has to be the same bytes, whoever writes the state file.
     return Policy(
         max_concurrent=request.max_concurrent or config.batch.max_concurrent,
         retry_max=config.retry.max,
         retry_on_failure=config.retry.on_failure,
         on_failed_dependency=config.batch.on_failed_dependency,
-        attempt_minutes=config.batch.attempt_minutes,
-        log_mb=config.batch.log_mb,
+        attempt_minutes=None if minutes is None else float(minutes),
+        log_mb=float(config.batch.log_mb),
     )
 
 

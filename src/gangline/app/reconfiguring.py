@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from gangline.app.dispatch import check_agents
 from gangline.app.planning import Request, make_plan, policy_of_later
 from gangline.app.wiring import Project
+from gangline.core.batch import Batch
 from gangline.core.events import AnyEvent, Configured, Edited
 from gangline.core.model import IssueSpec, check_specs
 from gangline.errors import StateError, UsageError
@@ -42,17 +43,31 @@ def reconfigure(project: Project, request: Request, store: Store) -> None:
     elif anew or request.agent:
         issues = _read_anew(project, request, store) if anew else store.read_issues().values()
         check_agents(project.config, agent, list(issues))
-    if policy != batch.policy or agent != batch.agent or source != batch.source:
-        told.append(Configured(policy=policy, agent=agent, source=source))
+    base = base_commit_of(project, batch)
+    news = Configured(policy=policy, agent=agent, source=source, base_commit=base)
+    if news != Configured(
+        policy=batch.policy, agent=batch.agent, source=batch.source, base_commit=batch.base_commit
+    ):
+        told.append(news)
     if told:
         with store.transaction(wall_time()) as moment:
             for event in told:
                 moment.record(event)
 
 
+def base_commit_of(project: Project, batch: Batch) -> str | None:
+    """Where the batch starts from; one that was adopted starts from where the repository is now.
+
+    Raises:
+        InputError: there is no such commit.
+    """
+    return batch.base_commit or project.workspaces(batch.area).base_commit() or None
+
+
 def _texts_of_adopted(project: Project, source: str | None, store: Store) -> list[IssueSpec]:
     """The texts of an adopted batch, as far as its source has them; the state's graph stays."""
-    kept = store.read_issues()
+    there = store.batch.issues  # the texts may know more, if a crash cut an addition short
+    kept = {key: spec for key, spec in store.read_issues().items() if key in there}
     if source is None:
         return list(kept.values())
     loaded = load(source, project.top)

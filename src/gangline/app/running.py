@@ -73,8 +73,12 @@ class Session(NamedTuple):
     since: int = 0  # bytes of the journal when this process reached for the lock
 
 
-def open_session(area: str, request: Request, *, new: bool = False) -> Session:
+def open_session(
+    area: str, request: Request, *, new: bool = False, detached: bool = False
+) -> Session:
     """Find or begin the batch of an area and take its orchestrator lock.
+
+    With `detached` the orchestrator itself will run in a tmux window of its own.
 
     Raises:
         AreaBusyError: another orchestrator has the area.
@@ -85,7 +89,7 @@ def open_session(area: str, request: Request, *, new: bool = False) -> Session:
     project = Project()
     project.tmux()  # a socket that can be none is refused here
     if project.config.batch.panes == "idle":
-        require_own_pane(project, area)
+        require_own_pane(project, area, detached=detached)
     store = project.store(area)
     planned = None if store.exists() else _plan(project, area, request)
     since = journal_bytes(store.paths.journal)

@@ -14,6 +14,7 @@ from gangline.app.decision_log import DecisionLog
 from gangline.app.dispatch import check_agents
 from gangline.app.orchestrate import Observer, Orchestrator
 from gangline.app.planning import Request, policy_of_later
+from gangline.app.reconfiguring import base_commit_of
 from gangline.app.running import no_batch, take_orchestrator_lock
 from gangline.app.wiring import Machinery, Project
 from gangline.core.batch import Batch
@@ -141,8 +142,9 @@ def _take_over(store: Store, agent: str | None, pane: str | None) -> None:
     policy = policy_of_later(project.config, Request(), batch.policy)
     if agent and agent != batch.agent:
         check_agents(project.config, agent, list(store.read_issues().values()))
-    if policy != batch.policy or (agent and agent != batch.agent):
-        told.append(Configured(policy=policy, agent=agent))
+    base = base_commit_of(project, batch)
+    if (policy, base) != (batch.policy, batch.base_commit) or (agent and agent != batch.agent):
+        told.append(Configured(policy=policy, agent=agent, base_commit=base))
     if told:
         with store.transaction(wall_time()) as moment:
             for event in told:

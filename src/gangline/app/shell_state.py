@@ -7,6 +7,7 @@ first by the loop itself (app/shell_cycle.py).
 import os
 import time
 from contextlib import suppress
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -45,9 +46,9 @@ from gangline.hosts.wakes import Unwatched, hint
 from gangline.sources.loading import load
 from gangline.store.area import areas
 from gangline.store.batches import Store
-from gangline.store.restoring import bare_text, replace_bare
+from gangline.store.restoring import replace_text, text_without_journal
 
-_UPDATE_TRIES_MAX = 20
+_UPDATE_TRIES_MAX = 1000  # each in vain only because another was not
 _STARTUP_LOOK_SECONDS = 0.02
 
 
@@ -81,6 +82,12 @@ def init_batch(area: str, issues: str, dag: str, agent: str | None, pane: str | 
     """
     check_area(area)
     project = Project()
+    store = project.store(area)
+    if store.exists():  # before its living agents are taken for those of a batch that was deleted
+        raise StateError(
+            f"area {area} has a batch already",
+            hint=f"go on with it: gangline run {area}; if it is over: orch_print_summary {area}",
+        )
     specs = parse_graph(issues, dag)
     check_specs(specs)
     check_graph(specs)
@@ -103,7 +110,6 @@ def init_batch(area: str, issues: str, dag: str, agent: str | None, pane: str | 
         source=source,
         base_commit=workspaces.base_commit() or None,
     )
-    store = project.store(area)
     store.create(event, specs, wall_time())
     if pane:
         with store.transaction(wall_time()) as moment:
@@ -145,10 +151,11 @@ def update_state(area: str, text: str) -> None:
     check_area(area)
     project = Project()
     store = project.store(area)
-    if bare := bare_text(store.paths):
-        replace_bare(store.paths, apply_filter(text, msgspec.json.decode(bare)))
-        store.load(repair=True)
-        return
+    while (before := text_without_journal(store.paths)) is not None:
+        changed = apply_filter(text, msgspec.json.decode(before))
+        if replace_text(store.paths, before, changed):
+            store.load(repair=True)
+            return
     store = open_store(project, area)
     for _ in range(_UPDATE_TRIES_MAX):
         seq = store.batch.seq
@@ -182,8 +189,9 @@ def apply_filter(text: str, state: Any) -> Any:
 
     previous = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a filter that does not
     try:
-        results = jq.compile(text).input_value(state).all()
-    except ValueError as error:
+        # One more than there may be: a filter can give values without end.
+        results = list(islice(jq.compile(text).input_value(state), 2))
+    except (ValueError, RecursionError) as error:
         raise InputError(
             "the jq filter cannot be applied", place=text[:200], causes=[str(error)]
         ) from error
@@ -191,7 +199,8 @@ def apply_filter(text: str, state: Any) -> Any:
         signal.signal(signal.SIGINT, previous)
     if len(results) != 1:
         raise InputError(
-            f"the jq filter gives {len(results)} values; a state is one",
+            f"the jq filter gives {'more than one value' if results else 'no value'}; a state is "
+            "one",
             place=text[:200],
             hint="a change is written like .paused = true, several with | between them",
         )

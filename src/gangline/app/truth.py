@@ -4,14 +4,17 @@ import contextlib
 import json
 from typing import Any
 
+from gangline.app.launching import subject_of
 from gangline.app.running import no_batch
 from gangline.app.wiring import Project
 from gangline.core.batch import Batch
 from gangline.core.codec import StateEncoder
-from gangline.core.evidence import ExitRecord, Verdict, verdict
+from gangline.core.evidence import Evidence, ExitRecord, Verdict, verdict
 from gangline.core.model import Status, check_area
 from gangline.errors import GanglineError
 from gangline.hosts.attempts import AttemptFolders
+from gangline.hosts.local import LocalHost
+from gangline.hosts.wakes import Unwatched
 from gangline.ports import Subject
 from gangline.store.batches import Store
 from gangline.workspaces.git import run_git
@@ -56,19 +59,30 @@ def add_evidence(view: dict[str, Any], area: str) -> None:
         attempt = state.attempt
         if issue["status"] != "dispatched" or attempt is None:
             continue
-        subject = Subject(
-            attempt_id=store.batch.attempt_id(state.key, attempt.number),
-            issue=state.key,
-            number=attempt.number,
-            mark=attempt.mark,
-            server=attempt.server,
+        subject = subject_of(store.batch, state)
+        seen = (
+            _look_at_foreign(area, folders, subject) if attempt.foreign else folders.read(subject)
         )
-        seen = folders.read(subject)
         found = verdict(seen, kill_ordered=attempt.kill is not None)
         issue["verdict"] = found.value
-        record = seen.exit or ExitRecord()
-        issue["seen"] = _WORDS.get(found) or f"ended with exit code {record.code}; not yet recorded"
+        issue["seen"] = _WORDS.get(found) or _end_words(seen)
+        if found is Verdict.UNKNOWN and attempt.foreign:
+            continue  # what was asked of a person is still to be answered
         issue["condition"] = "working" if found is Verdict.RUNNING else None
+
+
+def _look_at_foreign(area: str, folders: AttemptFolders, subject: Subject) -> Evidence:
+    """What the pane tells of an attempt that the specification's shell started."""
+    project = Project()
+    host = LocalHost(folders, project.tmux(), "", project.owner(area), Unwatched())
+    return host.probe([subject])[subject.issue]
+
+
+def _end_words(seen: Evidence) -> str:
+    if seen.foreign is not None:
+        return f"its signal file says {seen.signal.value}; not yet recorded"
+    record = seen.exit or ExitRecord()
+    return f"ended with exit code {record.code}; not yet recorded"
 
 
 def branches_to_merge(batch: Batch) -> list[str]:

@@ -13,7 +13,7 @@ from gangline.hosts.idle import launch_line
 from gangline.hosts.local import LocalHost
 from gangline.hosts.tmux import Tmux
 from gangline.hosts.tmux_control import TmuxError
-from gangline.hosts.tmux_server import choose_socket
+from gangline.hosts.tmux_server import choose_socket, own_server_pid
 from gangline.hosts.wakes import Wakes, hint
 from gangline.store.area import AreaPaths
 from gangline.store.batches import Store
@@ -52,6 +52,7 @@ class Project:
         agents = [
             edit.batch.get("agent"),
             *(detail.get("agent") for detail in edit.details.values()),
+            *(issue.agent for issue in edit.issues),
         ]
         for name in agents:
             if name is not None:
@@ -92,24 +93,35 @@ class Project:
         return f"{self.top}#{area}"
 
 
-def require_own_pane(project: Project, area: str) -> None:
+def require_own_pane(project: Project, area: str, *, detached: bool = False) -> None:
     """Refuse `panes = "idle"` where there are none: outside of tmux, or on another server.
+
+    With `detached` the orchestrator is to run in a session of its own, where there are none either.
 
     Raises:
         UsageError: names which.
         ConfigError: the attempts' path cannot be typed.
     """
     launch_line("mark", project.paths(area).attempts)
-    pane = os.environ.get("TMUX_PANE")
-    try:
-        there = {each.pane for each in project.tmux().panes()} if pane else set()
-    except TmuxError:
-        there = set()
-    if pane is None or pane not in there:
+    if detached:
         raise UsageError(
-            "idle panes are those of the orchestrator's own tmux session, and it runs in none"
-            if pane is None
-            else f"pane {pane} of this orchestrator is not on the tmux server that was chosen",
+            "a detached orchestrator has a tmux session of its own, with no pane of yours in it",
+            place="--detach",
+            hint=f'in a pane of your session: gangline run {area}; or set panes = "managed"',
+        )
+    pane = os.environ.get("TMUX_PANE")
+    pid = own_server_pid(os.environ)
+    tmux = project.tmux()
+    try:
+        server = tmux.server() if pane and pid else None
+        there = server is not None and server.pid == pid and pane in {e.pane for e in tmux.panes()}
+    except TmuxError:
+        there = False
+    if not there:
+        raise UsageError(
+            f"pane {pane} of this orchestrator is not on the tmux server that was chosen"
+            if pane and pid
+            else "idle panes are those of the orchestrator's own tmux session, and it runs in none",
             place="gangline.toml: batch.panes",
             hint='run it in a tmux pane; or have Gangline make the panes: panes = "managed"',
         )

@@ -116,7 +116,7 @@ def run(area: str, *, new: bool, detach: bool, **options: Any) -> int:
     3: another orchestrator has the area; 4: the state needs a person; 130: interrupted, the agents
     run on.
     """
-    session = running.open_session(area, _request(options), new=new)
+    session = running.open_session(area, _request(options), new=new, detached=detach)
     for report in session.store.reports:
         warn(f"gangline: {report}")
     if session.beginning is running.Beginning.OVER:

@@ -142,18 +142,21 @@ def come_back(area: str, alive: int) -> str:
 
 def describe(batch: Batch, event: AnyEvent) -> str | None:
     """An event in words; None for bookkeeping."""
-    words = _of_batch(event) or _of_issue(batch, event)
+    words = _of_batch(batch, event) or _of_issue(batch, event)
     return f"{clock(event.at)} {words}" if words else None
 
 
-def _of_batch(event: AnyEvent) -> str | None:
+def _of_batch(batch: Batch, event: AnyEvent) -> str | None:
     match event:
         case OrchestratorStopped() if event.reason != "over":
             return f"the orchestrator stops ({_STOPS.get(event.reason, event.reason)})"
         case StopRequested():
             return "asked to stop" + (" and to end the agents" if event.kill else "")
         case StopFinished():
-            return "every agent has been ended"
+            left = (
+                f" but {_named(batch.dispatched)}, in panes of your own" if batch.dispatched else ""
+            )
+            return f"every agent has been ended{left}"
         case Paused():
             return "paused: nothing new is dispatched"
         case Resumed():
@@ -213,7 +216,10 @@ def _of_issue(batch: Batch, event: AnyEvent) -> str | None:
         case ConditionChanged():
             return f"{name} {event.condition.value}"
         case Wished():
-            return f"{name}: {event.wish.value} asked for; its attempt is ended first"
+            then = "its attempt is ended first"
+            if batch.is_foreign(issue):
+                then = "what runs in its pane is yours to end"
+            return f"{name}: {event.wish.value} asked for; {then}"
         case KillOrdered():
             return f"{name} is being ended {_KILLS[event.why]}"
         case Reaping():

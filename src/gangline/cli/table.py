@@ -128,10 +128,18 @@ def duration(seconds: float) -> str:
 
 
 def seconds_between(start: str, end: str) -> float:
-    """Seconds between two times as the journal writes them."""
-    from datetime import datetime  # noqa: PLC0415 - `status` of a quiet batch needs no times
+    """Seconds between two times as the journal writes them.
 
-    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+    0 where one is none: a state file that another program wrote may hold anything there.
+    """
+    from datetime import UTC, datetime  # noqa: PLC0415 - `status` of a quiet batch needs no times
+
+    try:
+        times = [datetime.fromisoformat(each) for each in (start, end)]
+    except ValueError:
+        return 0.0
+    began, ended = (each if each.tzinfo else each.replace(tzinfo=UTC) for each in times)
+    return (ended - began).total_seconds()
 
 
 def clock(at: str) -> str:

@@ -6,17 +6,19 @@ whatever contradicts itself is refused with the place. Keys that are not ours ar
 a pane named there is a *foreign* attempt: Gangline did not start it, so only its pane can tell.
 """
 
+import re
 from typing import Any
 from zlib import crc32
 
 import msgspec
 
 from gangline.core.batch import Batch
-from gangline.core.codec import KNOWN_KEYS
+from gangline.core.codec import KNOWN_KEYS, check_nesting
 from gangline.core.events import Policy
 from gangline.core.graph import check_edges
 from gangline.core.issue import Attempt, IssueState
 from gangline.core.model import (
+    ID_LENGTH_MAX,
     TERMINAL,
     IssueId,
     Status,
@@ -28,6 +30,8 @@ from gangline.core.model import (
 from gangline.errors import InputError
 
 _OF_ENTRY = {"pane", "retryCount", "dispatchedAt"}
+_PANE = re.compile(r"%[0-9]+\Z")
+_COUNT_MAX = 1_000_000
 
 
 class _Bare(msgspec.Struct, kw_only=True, rename="camel"):
@@ -49,7 +53,7 @@ def is_bare(data: bytes) -> bool:
     """Whether a state file was not written by Gangline: it lacks the format version."""
     try:
         found = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return isinstance(found, dict) and "format" not in found
 
@@ -70,18 +74,19 @@ def adopted(data: bytes, area: str, policy: Policy) -> Batch:
         raw: dict[str, Any] = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(str(error)) from error
+    check_nesting(raw)
     if bare.area not in (None, area):
         raise InputError(f"it is the state of area {bare.area!r}")
     ids = [_whole(issue_id) for issue_id in bare.issues]
     keys = check_ids(ids)
     batch = Batch()
     batch.area, batch.policy = area, policy
-    batch.batch_id = _batch_id(bare, data)
+    batch.batch_id = _batch_id(bare, data, area)
     batch.agent = bare.agent or None
     batch.orchestrator_pane = bare.orchestrator_pane or None
     batch.created_at, batch.updated_at = _text(bare.created_at), _text(bare.updated_at)
     dag = {key: [str(_whole(d)) for d in edges or []] for key, edges in (bare.dag or {}).items()}
-    entries = {key: entry or {} for key, entry in (bare.dispatched or {}).items()}
+    entries = bare.dispatched or {}
     statuses = read_statuses(bare.status or {})
     for name, found in (("dag", dag), ("status", statuses), ("dispatched", entries)):
         for key in found:
@@ -108,19 +113,17 @@ def _take_entry(issue: IssueState, entry: dict[str, Any] | None) -> None:
         return
     entry = entry or {}
     place = f"dispatched.{issue.key}"
-    issue.entry = {name: value for name, value in entry.items() if name not in _OF_ENTRY}
-    count = entry.get("retryCount") or 0
-    if isinstance(count, str) and count.isdecimal():
-        count = int(count)
-    if type(count) is not int or not 0 <= count < 1_000_000:
-        raise InputError(f"{place}.retryCount is {count!r}, which is no count")
+    count = _count(entry.get("retryCount"), f"{place}.retryCount")
     pane = entry.get("pane")
     if pane is not None and not isinstance(pane, str):
         raise InputError(f"{place}.pane is {pane!r}; a tmux pane is written %3")
+    is_known = pane is not None and _PANE.match(pane) is not None
     issue.spent = count
     if issue.status in TERMINAL:
         issue.entry = entry
         return
+    taken = _OF_ENTRY if is_known else _OF_ENTRY - {"pane"}  # what is no pane id is only kept
+    issue.entry = {name: value for name, value in entry.items() if name not in taken}
     issue.status = Status.DISPATCHED
     issue.attempts.append(
         Attempt(
@@ -128,7 +131,7 @@ def _take_entry(issue: IssueState, entry: dict[str, Any] | None) -> None:
             mark="",
             started_at=_text(entry.get("dispatchedAt")),
             retry=count,
-            pane=pane or None,
+            pane=pane if is_known else None,
             foreign=True,
         )
     )
@@ -143,15 +146,34 @@ def _whole(issue_id: IssueId | float) -> IssueId:
     return issue_id
 
 
+def _count(value: object, place: str) -> int:
+    if isinstance(value, str) and value.isdecimal() and len(value) <= len(str(_COUNT_MAX)):
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if value is None or value == "":
+        return 0
+    if type(value) is not int or not 0 <= value <= _COUNT_MAX:
+        raise InputError(f"{place} is {value!r}, which is no count")
+    return value
+
+
 def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _batch_id(bare: _Bare, data: bytes) -> str:
+def _batch_id(bare: _Bare, data: bytes, area: str) -> str:
     """The file's own, or one that is the same for the same file."""
     if bare.batch_id in (None, ""):
         return f"adopted-{crc32(data):08x}"
     found = str(bare.batch_id)
-    check_issue_id(found, "batchId")
-    check_area(found)
+    try:
+        check_issue_id(found, "batchId")
+        check_area(found)
+    except InputError as error:
+        raise InputError(
+            f"batchId {found[:ID_LENGTH_MAX]!r} cannot be the name of a folder",
+            causes=[error.message],
+            hint=f"take another: gangline shell state-update {area} 'del(.batchId)'",
+        ) from error
     return found

@@ -288,6 +288,7 @@ class Batch:
                 self.policy = event.policy
                 self.agent = event.agent or self.agent
                 self.source = event.source or self.source
+                self.base_commit = event.base_commit or self.base_commit
             case OrchestratorStarted():
                 self.orchestrator_pid = event.pid
                 self.orchestrator_pane = event.pane

@@ -15,13 +15,16 @@ from gangline.core.digest import BadLineError, check_line, line_seq, with_crc, w
 from gangline.core.events import AnyEvent, BatchRestored, BatchStarted, Policy, Wish
 from gangline.core.issue import Attempt, IssueState
 from gangline.core.model import IssueId, Status
+from gangline.errors import InputError
 
 __all__ = [
     "KNOWN_KEYS",
+    "NESTING_MAX",
     "BadLineError",
     "StateEncoder",
     "StateFile",
     "check_line",
+    "check_nesting",
     "decode_event",
     "decode_state",
     "details_of",
@@ -30,6 +33,8 @@ __all__ = [
     "line_seq",
     "replay",
 ]
+
+NESTING_MAX = 100  # levels of lists and objects in what others write into a state file
 
 _encoder = msgspec.json.Encoder()
 _event_decoder = msgspec.json.Decoder(AnyEvent)
@@ -53,6 +58,26 @@ def decode_event(line: bytes) -> AnyEvent:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadLineError(f"it holds no event this version knows: {error}") from error
     return event
+
+
+def check_nesting(value: object) -> None:
+    """Refuse what is nested so deep that the journal could be written with it and not read again.
+
+    Raises:
+        InputError: it has more than NESTING_MAX levels.
+    """
+    level = [value]
+    for _ in range(NESTING_MAX + 1):
+        inner: list[object] = []
+        for outer in level:
+            if isinstance(outer, dict):
+                inner.extend(outer.values())
+            elif isinstance(outer, list):
+                inner.extend(outer)
+        if not inner:
+            return
+        level = inner
+    raise InputError(f"it is nested more than {NESTING_MAX} levels deep")
 
 
 def format_of(line: bytes) -> int | None:
@@ -213,8 +238,9 @@ def _dispatched_of(batch: Batch) -> dict[str, object]:
             attempt=attempt.number,
             dispatched_at=attempt.started_at or None,
         )
-        extra = batch.issues[key].entry
-        entries[key] = msgspec.to_builtins(known) | extra if extra else known
+        extra = batch.issues[key].entry  # may hold names of ours, left by another's dispatch
+        ours = msgspec.to_builtins(known) if extra else {}
+        entries[key] = ours | extra | ours if extra else known
     return entries
 
 

@@ -8,17 +8,23 @@ status set by hand means for an issue whose attempt lives is a wish: the attempt
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from gangline.core.batch import Batch
-from gangline.core.codec import KNOWN_KEYS, StateEncoder
+from gangline.core.codec import KNOWN_KEYS, StateEncoder, check_nesting
 from gangline.core.events import Edited, PlannedIssue, Wish
 from gangline.core.graph import check_edges
 from gangline.core.issue import IssueState
-from gangline.core.model import IssueId, Status, check_ids, read_statuses
+from gangline.core.model import (
+    TITLE_LENGTH_MAX,
+    IssueId,
+    Status,
+    check_ids,
+    read_statuses,
+)
 from gangline.errors import InputError
 
 _OF_BATCH = {"agent", "orchestratorPane", "paused"}
@@ -72,28 +78,31 @@ def difference(base: Batch, state: Any, *, by: str) -> Edited | None:
     """
     if not isinstance(state, dict):
         raise InputError("it is no JSON object")
+    check_nesting(state)
     before = state_of(base)
     _refuse_ours(before, state)
     try:
         text = msgspec.convert(state, _Text)
     except msgspec.ValidationError as error:
         raise InputError(str(error)) from error
+    joined = _joined(base, text)
     statuses, wishes = _statuses(base, text)
     edit = Edited(
         by=by,
-        issues=_joined(base, text),
+        issues=joined,
         depends_on=_edges(base, text),
         statuses=statuses,
         wishes=wishes,
         details=_details(base, before["detail"], text),
-        batch={key: state[key] for key in sorted(_OF_BATCH) if state.get(key) != before[key]},
-        extra={k: v for k, v in state.items() if _is_free(k) and base.extra.get(k, ...) != v},
+        batch=_of_batch(before, text),
+        extra={
+            key: value
+            for key, value in state.items()
+            if _is_free(key) and not (key in base.extra and _is_same(base.extra[key], value))
+        },
         dropped=tuple(key for key in base.extra if key not in state),
         **_entries(base, before["dispatched"], text),
     )
-    pane = edit.batch.get("orchestratorPane")
-    if pane is not None:
-        _check_pane(pane, "orchestratorPane")
     return None if edit == Edited(by=by) else edit
 
 
@@ -110,9 +119,9 @@ def check_edit(newest: Batch, edit: Edited, base: Batch | None = None) -> None:
     """
     if base is not None:
         _check_conflicts(newest, edit, base)
-    dag = {key: issue.depends_on for key, issue in newest.issues.items()}
-    dag |= {str(issue.id): issue.depends_on for issue in edit.issues}
-    check_edges(dag | edit.depends_on, newest.area)
+    standing = {key: issue.depends_on for key, issue in newest.issues.items()}
+    joined = {str(issue.id): issue.depends_on for issue in edit.issues}
+    check_edges(standing | joined | edit.depends_on, newest.area, standing)
 
 
 def with_statuses(edit: Edited, changed: Iterable[tuple[IssueState, Status]]) -> Edited:
@@ -128,6 +137,41 @@ def with_statuses(edit: Edited, changed: Iterable[tuple[IssueState, Status]]) ->
 
 def _is_free(key: str) -> bool:
     return key not in KNOWN_KEYS
+
+
+def _is_same(before: object, after: object) -> bool:
+    """Whether two JSON values are the same, however a program wrote their numbers.
+
+    jq reads every number as a double: what it only rounded was not meant to be changed. `true` and
+    1, which Python takes for equal, are not the same.
+    """
+    match before, after:
+        case dict(), dict():
+            return before.keys() == after.keys() and all(
+                _is_same(value, after[key]) for key, value in before.items()
+            )
+        case list(), list():
+            return len(before) == len(after) and all(map(_is_same, before, after))
+        case (bool(), _) | (_, bool()):
+            return before is after
+        case ((int() | float()), (int() | float())):
+            try:
+                return float(before) == float(after)
+            except OverflowError:
+                return before == after
+    return before == after
+
+
+def _of_batch(before: dict[str, Any], text: _Text) -> dict[str, Any]:
+    """`agent`, `orchestratorPane` and `paused`, as far as they changed; left out is taken back."""
+    now = {
+        "agent": text.agent,
+        "orchestratorPane": text.orchestrator_pane,
+        "paused": text.paused,
+    }
+    found = {key: value for key, value in now.items() if value != before[key]}
+    _check_pane(found.get("orchestratorPane"), "orchestratorPane")
+    return found
 
 
 def _refuse_ours(before: dict[str, Any], state: dict[str, Any]) -> None:
@@ -155,9 +199,9 @@ def _joined(base: Batch, text: _Text) -> tuple[PlannedIssue, ...]:
         key = str(issue_id)
         if key not in base.issues:
             detail = text.detail.get(key, {})
+            for name, value in detail.items():
+                _check_detail(key, name, value)
             title, agent = detail.get("title", ""), detail.get("agent")
-            if not isinstance(title, str) or not isinstance(agent, str | None):
-                raise InputError(f"the title and the agent of issue {key!r} have to be strings")
             edges = _keys(text.dag.get(key, []))
             joined.append(PlannedIssue(id=issue_id, title=title, depends_on=edges, agent=agent))
     return tuple(joined)
@@ -226,10 +270,14 @@ def _entries(base: Batch, before: dict[str, Any], text: _Text) -> dict[str, Any]
         count = new.get("retryCount")
         if count != old["retryCount"]:
             retries[key] = _raised(base, key, old["retryCount"], count)
-        free = {name: value for name, value in new.items() if name not in _OF_ENTRY}
-        if free != base.issues[key].entry:
+        free, was = _free_of(new), _free_of(base.issues[key].entry)
+        if not _is_same(was, free):
             entries[key] = free
     return {"retries": retries, "panes": panes, "entries": entries}
+
+
+def _free_of(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name not in _OF_ENTRY}
 
 
 def _raised(base: Batch, key: str, before: int, count: object) -> int:
@@ -244,31 +292,37 @@ def _raised(base: Batch, key: str, before: int, count: object) -> int:
 
 
 def _details(base: Batch, before: dict[str, Any], text: _Text) -> dict[str, dict[str, Any]]:
-    shapes: dict[str, Callable[[object], bool]] = {
-        "title": lambda value: isinstance(value, str),
-        "agent": lambda value: value is None or isinstance(value, str),
-        "held": lambda value: isinstance(value, bool),
-    }
     found: dict[str, dict[str, Any]] = {}
     for key, issue in base.issues.items():
         old, new = before[key], text.detail.get(key)
         if new is None:
             raise InputError(f"detail of issue {key!r} is missing")
         for name in old.keys() | new.keys():
-            if old.get(name) == new.get(name) or name == "entry":
+            if _is_same(old.get(name), new.get(name)):
                 continue
-            if name not in _OF_DETAIL:
-                raise InputError(f"detail.{key}.{name} was changed, which is Gangline's own")
-            value = new.get(name, getattr(IssueState(id=issue.id), name))
-            if value == getattr(issue, name):
-                continue
-            if not shapes[name](value):
-                raise InputError(f"detail.{key}.{name} cannot be {value!r}")
-            found.setdefault(key, {})[name] = value
-    for key in text.detail:
-        if key not in base.issues and key not in set(map(str, text.issues)):
+            value = new.get(name, getattr(IssueState(id=issue.id), name, None))
+            _check_detail(key, name, value)
+            if value != getattr(issue, name):
+                found.setdefault(key, {})[name] = value
+    joined = set(map(str, text.issues)) - base.issues.keys()
+    for key, new in text.detail.items():
+        if key in joined and new.get("held"):
+            found[key] = {"held": True}
+        elif key not in base.issues and key not in joined:
             raise InputError(f"detail has issue {key!r}, which is not in issues")
     return found
+
+
+def _check_detail(key: str, name: str, value: object) -> None:
+    """Refuse what cannot be edited of an issue's detail, and values that it cannot have."""
+    match name, value:
+        case "title", str() if len(value) <= TITLE_LENGTH_MAX:
+            return
+        case ("agent", None | str()) | ("held", bool()):
+            return
+    if name not in _OF_DETAIL:
+        raise InputError(f"detail.{key}.{name} was changed, which is Gangline's own")
+    raise InputError(f"detail.{key}.{name} cannot be {str(value)[:100]!r}")
 
 
 def _check_pane(value: object, place: str) -> None:
@@ -293,9 +347,9 @@ def _check_conflicts(newest: Batch, edit: Edited, base: Batch) -> None:
         if newest.issues[key].depends_on != base.issues[key].depends_on:
             raise InputError(f"the dependencies of issue {key!r} have changed since")
     for key, detail in edit.details.items():
-        for name in detail:
+        for name in detail if key in base.issues else ():
             if getattr(newest.issues[key], name) != getattr(base.issues[key], name):
                 raise InputError(f"detail.{key}.{name} has changed since it was edited")
     for key in (*edit.batch, *edit.extra, *edit.dropped):
-        if now.get(key) != then.get(key):
+        if not _is_same(now.get(key, ...), then.get(key, ...)):
             raise InputError(f"{key} has changed since it was edited")

@@ -1,8 +1,8 @@
 """What can happen to a batch: past-tense facts, and the one table of legal transitions.
 
-The journal is a sequence of these. `next_status` is the single place that says which event may
-follow which status; anything else is an IllegalEventError and never reaches the journal. Recovery
-replays the same events through the same table as normal running does.
+The journal is a sequence of these. `next_status` alone says which event may follow which status;
+anything else is an IllegalEventError and never reaches the journal. Recovery replays the same
+events through the same table as normal running does.
 """
 
 from enum import StrEnum
@@ -100,9 +100,7 @@ class BatchStarted(Event, frozen=True, kw_only=True, tag="batch-started"):
 
 
 class BatchRestored(Event, frozen=True, kw_only=True, tag="batch-restored"):
-    """The journal is begun from a state file, taken over whole: it was lost, or (`adopted`) there
-    never was one, because the specification's shell wrote the file.
-    """
+    """The journal is begun from a state file: it was lost, or (`adopted`) there never was one."""
 
     format: int
     area: str
@@ -148,6 +146,7 @@ class Configured(Event, frozen=True, kw_only=True, tag="configured"):
     policy: Policy
     agent: str | None = None
     source: str | None = None
+    base_commit: str | None = None
 
 
 class OrchestratorStarted(Event, frozen=True, kw_only=True, tag="orchestrator-started"):

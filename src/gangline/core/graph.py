@@ -13,6 +13,7 @@ from gangline.core.model import IssueSpec
 from gangline.errors import InputError
 
 Dag = Mapping[str, Sequence[str]]
+_EDGES_TO_NAME_MAX = 10
 
 
 def dag_of(issues: Iterable[IssueSpec]) -> dict[str, tuple[str, ...]]:
@@ -63,8 +64,13 @@ def check_graph(issues: Sequence[IssueSpec]) -> None:
         )
 
 
-def check_edges(dag: Dag, area: str) -> None:
+def check_edges(dag: Dag, area: str, standing: Dag | None = None) -> None:
     """Refuse dangling ids, self-edges and cycles of the graph in an area's state.
+
+    Args:
+        dag: The graph; its keys are checked ids.
+        area: Whose it is.
+        standing: The true one, where `dag` is what a change would make of it.
 
     Raises:
         InputError: naming the whole cycle and its edges, with what mends it (erratum 8).
@@ -73,7 +79,8 @@ def check_edges(dag: Dag, area: str) -> None:
         for other in edges:
             if other == key:
                 raise InputError(
-                    f"issue {key!r} depends on itself", hint=_without(area, key, other)
+                    f"issue {key!r} depends on itself",
+                    hint=_mend(area, dag, [(key, other)], standing),
                 )
             if other not in dag:
                 raise _unknown_dependency(key, other, "dag", set(dag))
@@ -83,13 +90,42 @@ def check_edges(dag: Dag, area: str) -> None:
         raise InputError(
             f"the dependencies form a cycle: {' -> '.join(cycle)}",
             causes=[f"{a} depends on {b}: dag[{json_text(a)}]" for a, b in edges_of_cycle],
-            hint="take one of them out, for example: " + _without(area, *edges_of_cycle[0]),
+            hint=_mend(area, dag, edges_of_cycle, standing),
         )
 
 
-def _without(area: str, issue: str, other: str) -> str:
-    """The command that takes an edge out of a state file, whether ids are numbers or strings."""
-    return f"gangline shell state-update {area} '{filter_without(issue, other)}'"
+def _mend(area: str, dag: Dag, edges: Sequence[tuple[str, str]], standing: Dag | None) -> str:
+    """What mends a graph that is refused for these edges, if possible a command to copy.
+
+    A state without a journal is taken by a command only as a whole, so the command has to mend all
+    that is wrong. A change that is refused has mended itself: there it makes room for it.
+    """
+    if standing is not None:
+        there = [(key, other) for key, other in edges if other in standing.get(key, ())]
+        leave = "leave one of these dependencies out of the change"
+        room = f", or first take out one that is there: {_without(area, there[:1])}"
+        return leave + (room if there else "")
+    wrong = _edges_in_the_way(dag)
+    if len(wrong) > _EDGES_TO_NAME_MAX:
+        return "take them out of dag in the state file: there are many of them"
+    return f"take one of each cycle out, for example: {_without(area, wrong)}"
+
+
+def _edges_in_the_way(dag: Dag) -> list[tuple[str, str]]:
+    """Edges without which the graph has no cycle; of a great many only the first."""
+    left = {key: list(edges) for key, edges in dag.items()}
+    found: list[tuple[str, str]] = []
+    while (cycle := find_cycle(left)) and len(found) <= _EDGES_TO_NAME_MAX:
+        key, other = cycle[:2]
+        left[key] = [edge for edge in left[key] if edge != other]
+        found.append((key, other))
+    return found
+
+
+def _without(area: str, edges: Iterable[tuple[str, str]]) -> str:
+    """The command that takes edges out of a state, whether ids are numbers or strings."""
+    text = " | ".join(filter_without(key, other) for key, other in edges)
+    return f"gangline shell state-update {area} '{text}'"
 
 
 def filter_without(issue: str, other: str) -> str:

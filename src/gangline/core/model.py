@@ -113,12 +113,13 @@ def check_ids(ids: Sequence[IssueId]) -> set[str]:
     seen: dict[str, str] = {}
     for key in map(str, ids):
         check_issue_id(key, "issues")
-        if (other := seen.setdefault(key.casefold(), key)) != key:
+        other = seen.get(key.casefold())
+        if other == key:
+            raise InputError(f"issues names {key!r} twice")
+        if other is not None:
             raise InputError(f"issues names {other!r} and {key!r}, which differ only in case")
-    keys = set(seen.values())
-    if len(keys) != len(list(ids)):
-        raise InputError("issues names an issue twice")
-    return keys
+        seen[key.casefold()] = key
+    return set(seen.values())
 
 
 def read_statuses(words: Mapping[str, str]) -> dict[str, Status]:

@@ -163,7 +163,8 @@ class _Case(NamedTuple):
         """Why an attempt died, as far as it is proven."""
         record = self.seen.exit or ExitRecord()
         if self.seen.foreign is Foreign.ABSENT:
-            return f"its pane {self.attempt.pane} is gone"
+            pane = self.attempt.pane
+            return f"its pane {pane} is gone" if pane else "there is no tmux server it could be in"
         if self.seen.foreign is Foreign.IDLE:
             return f"its pane {self.attempt.pane} is back at its shell, and it left no word"
         if self.other_boot():
@@ -217,12 +218,21 @@ def _decide_attempt(case: _Case, decision: Decision) -> None:
         case Verdict.RUNNING:
             _decide_running(case, decision)
         case Verdict.FINISHED:
-            ruling = rule_on_end(case.issue, case.attempt, case.seen, case.batch.policy)
-            decision.events.append(case.ended(ruling))
+            _decide_finished(case, decision)
         case Verdict.DIED:
             _decide_died(case, decision)
         case Verdict.UNKNOWN:
             _decide_unknown(case, decision)
+
+
+def _decide_finished(case: _Case, decision: Decision) -> None:
+    ruling = rule_on_end(case.issue, case.attempt, case.seen, case.batch.policy)
+    if ruling.to is not Status.PENDING or case.seen.foreign in (None, Foreign.ABSENT, Foreign.IDLE):
+        decision.events.append(case.ended(ruling))
+    elif case.seen.foreign is Foreign.BUSY:  # its signal file counts, but beside it nothing starts
+        _decide_running(case, decision)
+    else:
+        _decide_unknown(case, decision)
 
 
 def _decide_unknown(case: _Case, decision: Decision) -> None:

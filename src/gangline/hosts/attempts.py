@@ -70,6 +70,7 @@ class AttemptFolders:
         self._root = os.path.join(area_folder, "attempts")
         self._wake = wake
         self._claims: dict[str, tuple[Claim, RunnerIdentity | None]] = {}
+        self._is_root_durable = False
 
     def path(self, attempt_id: str) -> str:
         """The attempt's folder."""
@@ -99,7 +100,6 @@ class AttemptFolders:
             os.mkdir(path, 0o700)
         except FileNotFoundError:
             os.mkdir(self._root, 0o700)
-            sync_folder(self._area)
             os.mkdir(path, 0o700)
         prompt = launch.prompt.encode("utf-8", "replace")
         write = write_durably if launch.reads_prompt else _write
@@ -109,9 +109,18 @@ class AttemptFolders:
         )
         # It goes when the runner has read it; an attempt that lost it has no claim, and is voided.
         _write(os.path.join(path, ENVIRONMENT), environment)
-        write_durably(os.path.join(path, SPEC), msgspec.json.encode(self._spec(launch)))
+        write_durably(os.path.join(path, SPEC), _as_json(self._spec(launch)))
         sync_folder(path)
+        self._sync_root()
+
+    def _sync_root(self) -> None:
+        """Make the folders' names durable; at first also that of `attempts/` itself, for whoever
+        made it may have been killed before its sync.
+        """
         sync_folder(self._root)
+        if not self._is_root_durable:
+            sync_folder(self._area)
+            self._is_root_durable = True
 
     def _spec(self, launch: Launch) -> dict[str, object]:
         setup = None
@@ -157,7 +166,7 @@ class AttemptFolders:
         finally:
             os.unlink(own)
         sync_folder(path)
-        sync_folder(self._root)
+        self._sync_root()
 
     def read(self, subject: Subject) -> Evidence:
         """One look at an attempt; server and survivors are left unknown.
@@ -274,6 +283,15 @@ class AttemptFolders:
         else:
             os.replace(path, f"{path}.stale")
         sync_folder(self._area)
+
+
+def _as_json(spec: dict[str, object]) -> bytes:
+    try:
+        return msgspec.json.encode(spec)
+    except UnicodeEncodeError:  # a path that is no UTF-8
+        import json  # noqa: PLC0415 - hardly ever needed
+
+        return json.dumps(spec).encode()
 
 
 def _write(path: str, data: bytes) -> None:

@@ -184,13 +184,24 @@ class IdlePanes:
     def type_launch(self, pane: str, mark: str, folder: str) -> None:
         """Type the line that runs the attempt in this folder; what was half typed is discarded.
 
-        Never by Ctrl-C, which would break a start-up file that is still running.
+        Never by Ctrl-C, which would break a start-up file that is still running. An editor like vi
+        takes back with Ctrl-U only what is before the cursor, or was typed last; whatever its mode,
+        one of two S empties the line and leaves it in the mode in which text is typed.
 
         Raises:
             ConfigError: see `launch_line`.
             TmuxError: nobody knows whether it was typed.
         """
         self._tmux.send_line(pane, launch_line(mark, folder), discard=True)
+
+    def waits(self, pane: str) -> bool:
+        """Whether the pane's shell waits at its prompt at this instant: one look.
+
+        Raises:
+            TmuxError: it cannot be known now.
+        """
+        found = _named(pane, self._panes())
+        return found is not None and self._runs_nothing(found)
 
     def look(self, pane: str) -> tuple[PaneLook, PaneTimes | None]:
         """What runs in a pane, and the times of its server if one answered; never raises."""

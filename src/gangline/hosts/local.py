@@ -14,7 +14,7 @@ import msgspec
 
 from gangline.core.evidence import Answer, Claim, Evidence, Foreign
 from gangline.core.reconcile import Now
-from gangline.errors import ConfigError
+from gangline.errors import ConfigError, MachineError
 from gangline.hosts import processes
 from gangline.hosts.attempts import AttemptFolders
 from gangline.hosts.idle import IdlePanes, PaneLook
@@ -213,6 +213,8 @@ class LocalHost:
         """Type the launch into a person's own pane; its claim tells whether the shell read it."""
         folder = self._folders.path(launch.attempt_id)
         try:
+            if not self._idle.waits(pane):  # its person was quicker than the disk
+                raise LaunchUnknownError(f"pane {pane} is no longer idle; nothing was typed")
             self._idle.type_launch(pane, launch.mark, folder)
         except (TmuxError, ConfigError) as error:
             raise LaunchUnknownError(str(error)) from error
@@ -259,7 +261,9 @@ class LocalHost:
         the id may be somebody else's.
         """
         pane = Foreign.DOUBTFUL
-        if subject.pane is not None:
+        if subject.pane is None:
+            pane = self._look_for_any_server()
+        else:
             look, times = self._idle.look(subject.pane)
             pane = _FOREIGN[look]
             since = processes.epoch_seconds(subject.since)
@@ -273,6 +277,13 @@ class LocalHost:
             confirmed=subject.confirmed,
             doubted=subject.doubted,
         )
+
+    def _look_for_any_server(self) -> Foreign:
+        """Where nobody knows the pane: without a tmux server there is none that could live."""
+        try:
+            return Foreign.ABSENT if self._tmux.server() is None else Foreign.DOUBTFUL
+        except (TmuxError, MachineError):
+            return Foreign.UNKNOWN
 
     def _session_lives(self, subject: Subject) -> bool:
         """Whether the agent lives, also one that emptied its environment and so lost the mark."""

@@ -55,9 +55,14 @@ def wall_time() -> str:
 
 
 def epoch_seconds(wall: str) -> float:
-    """The seconds of a time as `wall_time` writes it, or any other ISO 8601; 0 where it is none."""
+    """The seconds of a time as `wall_time` writes it, or any other ISO 8601; 0 where it is none.
+
+    Seconds of the epoch, as `date +%s` writes them, are a time as well.
+    """
     from datetime import UTC, datetime  # noqa: PLC0415 - the runner imports this module
 
+    if wall.isdecimal() and len(wall) in (9, 10):
+        return float(wall)
     try:
         found = datetime.fromisoformat(wall)
     except ValueError:

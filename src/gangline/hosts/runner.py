@@ -184,11 +184,8 @@ def refusal(spec: "dict[str, Any]") -> str | None:
 
 def _wrong_worktree(worktree: "dict[str, str]") -> str | None:
     try:
-        with open(".git", encoding="utf-8", errors="surrogateescape") as file:
-            found = file.read().strip().removeprefix("gitdir: ")
-        name = os.path.join(worktree["gitDir"], "HEAD")
-        with open(name, encoding="utf-8", errors="surrogateescape") as file:
-            head = file.read().strip()
+        found = _read_text(".git").removeprefix("gitdir: ")
+        head = _read_text(os.path.join(worktree["gitDir"], "HEAD"))
     except OSError as error:
         return f"its folder is not the registered worktree: {error.strerror}"
     if os.path.realpath(found) != os.path.realpath(worktree["gitDir"]):
@@ -196,6 +193,12 @@ def _wrong_worktree(worktree: "dict[str, str]") -> str | None:
     if head != f"ref: refs/heads/{worktree['branch']}":
         return f"its worktree is on {head}, not on branch {worktree['branch']}"
     return None
+
+
+def _read_text(path: str) -> str:
+    # A path may hold any byte, also a carriage return: no newline is translated.
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return file.read().strip()
 
 
 def read_environment(attempt: Attempt) -> dict[bytes, bytes]:

@@ -49,7 +49,7 @@ SIGCHLD_FIXED = (3, 6, "")  # from here on a swallowed SIGCHLD is made up for (t
 WINDOW_NAME_LENGTH_MAX = 60
 SESSION_TRIES_MAX = 20
 SERVER_START_SECONDS_MAX = 30.0  # the user's settings come first, and may run programs
-DISCARD_KEYS = "\x05\x15"  # Ctrl-E: to the line's end, for Ctrl-U takes only what is before
+DISCARD_KEYS = "\x1bSS\x05\x15"  # in vi's ways: Esc, S, which changes the line; else Ctrl-E, -U
 KEEPER_NAME = "gangline"
 KEEPER = ("cat", "-")  # two elements, so no shell and no default-command comes between (trap 6)
 
@@ -283,8 +283,11 @@ class Tmux(TmuxServer):
     def pane_is(self, pane_id: str, server: ServerId, mark: str) -> bool | None:
         """Whether this pane is the attempt's: same server, its mark a word of the start command.
 
-        A pane that is not there is not the attempt's. None: it cannot be known now.
+        A pane that is not there is not the attempt's. None: it cannot be known now. An attempt of
+        the specification's shell has no mark, and so no pane that is ours to close.
         """
+        if not mark:
+            return False
         form = "#{pid}.#{start_time} #{pane_id} #{pane_start_command}"
         try:
             lines = self._lines(

@@ -19,6 +19,9 @@ from gangline.errors import MachineError
 
 COMMAND_BYTES_MAX = 16_000  # tmux refuses a message of 16,384 bytes, its header included (trap 8)
 READ_BYTES = 65_536
+ANSWER_BYTES_MAX = 64_000_000  # far above any list: what says more is no tmux
+_DRAIN_READS_MAX = 64  # at once; what goes on for ever must not hold up its reader for ever
+_LINE_OVERHEAD_BYTES = 64
 CLIENT_FLAGS = "no-output,ignore-size"  # else every byte of every pane, and windows of 80 columns
 
 Commands = Sequence[Sequence[str]]
@@ -207,7 +210,7 @@ class AnswerParser:
 
     Attributes:
         answers: Complete and not yet taken: (asked for by us, the answer).
-        exited: The server has said `%exit`.
+        exited: The server has said `%exit`, or what comes is no tmux's.
     """
 
     def __init__(self) -> None:
@@ -216,16 +219,19 @@ class AnswerParser:
         self._rest = b""
         self._guard: bytes | None = None
         self._block: list[bytes] = []
+        self._block_bytes = 0
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes; they may end anywhere."""
         *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > READ_BYTES * 16 or self._block_bytes > ANSWER_BYTES_MAX:
+            self.exited, self._rest, self._block = True, b"", []
         for line in lines:
             guard = self._guard
             if guard is None:
                 if line.startswith(b"%begin "):
                     self._guard = line[len(b"%begin") :]
-                    self._block = []
+                    self._block, self._block_bytes = [], 0
                 elif line.startswith(b"%exit"):
                     self.exited = True
             elif line.endswith(guard) and line in (b"%end" + guard, b"%error" + guard):
@@ -236,6 +242,7 @@ class AnswerParser:
                 self._guard = None
             else:
                 self._block.append(line)
+                self._block_bytes += len(line) + _LINE_OVERHEAD_BYTES
 
 
 class ControlConnection:
@@ -298,8 +305,9 @@ class ControlConnection:
 
     def drain(self) -> bool:
         """Read and drop, without waiting, what came unasked; False when the connection is lost."""
-        while self._receive():
-            pass
+        for _ in range(_DRAIN_READS_MAX):
+            if not self._receive():
+                break
         self._parser.answers.clear()
         return not self._parser.exited
 
@@ -340,7 +348,12 @@ class ControlConnection:
                 raise TmuxLostError("the connection to tmux broke") from error
 
     def _answer(self, deadline: float, *, ours: bool) -> Answer:
-        """The next answer; with `ours`, the next to a command of this client."""
+        """The next answer; with `ours`, the next to a command of this client.
+
+        Whatever else may come, it is waited for until the deadline: one read more is given to a
+        process that was stopped meanwhile.
+        """
+        late = False
         while True:
             while self._parser.answers:
                 asked, answer = self._parser.answers.pop(0)
@@ -348,7 +361,10 @@ class ControlConnection:
                     return answer
             if self._parser.exited:
                 raise TmuxLostError("the connection to tmux broke before the answer came")
+            if late:
+                raise self._no_answer()
             self._wait(self._from_server, select.POLLIN, deadline)
+            late = time.monotonic() > deadline
             self._receive()
 
     def _receive(self) -> bool:
@@ -368,4 +384,7 @@ class ControlConnection:
         poll.register(descriptor, event)
         remaining_seconds = max(0.0, deadline - time.monotonic())
         if not poll.poll(remaining_seconds * 1000):
-            raise TmuxUnknownError(f"tmux did not answer within {self._timeout_seconds:g} s")
+            raise self._no_answer()
+
+    def _no_answer(self) -> TmuxUnknownError:
+        return TmuxUnknownError(f"tmux did not answer within {self._timeout_seconds:g} s")

@@ -77,6 +77,12 @@ def choose_socket(setting: str | None, environ: Mapping[str, str]) -> Socket:
     return Socket("path", inside) if inside else Socket("name", "default")
 
 
+def own_server_pid(environ: Mapping[str, str]) -> int | None:
+    """The process of the tmux server that this runs in a pane of; None outside of tmux."""
+    path, *rest = environ.get("TMUX", "").rsplit(",", 2)  # PATH,PID,SESSION
+    return int(rest[0]) if path and rest and rest[0].isdigit() else None
+
+
 def parse_version(text: str) -> tuple[int, int, str] | None:
     """The version that `tmux -V` or `#{version}` says; None where it names none (`master`)."""
     found = _VERSION.match(text)

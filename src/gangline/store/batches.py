@@ -37,7 +37,7 @@ from gangline.store.edits import Check, edited_at, judge, keep_beside, refused
 from gangline.store.journal import Journal, Lines, events_from, journal_bytes
 from gangline.store.locks import FileLock
 from gangline.store.restoring import keep_original, read_restorable
-from gangline.store.texts import read_texts, write_texts
+from gangline.store.texts import keep_joined, read_texts, write_texts
 
 _LAST_BYTES = 65536
 
@@ -92,7 +92,7 @@ class Store:
 
     def exists(self) -> bool:
         """Whether the area has a batch."""
-        return self._journal.exists() or bool(self._read_state())
+        return self._journal.exists() or self._read_state() is not None
 
     def load(self, *, repair: bool = False) -> bool:
         """Read the batch; False if there is none.
@@ -123,7 +123,7 @@ class Store:
         if not found.lines:  # the write of its first line was cut short
             if repair:
                 self._journal.repair(found)
-            return self._load_without_journal(state, repair=repair)
+            return self._load_without_journal(state or None, repair=repair)
         checkpoint = self._checkpoint(state, found)
         on_file = 0
         if checkpoint is not None:
@@ -148,7 +148,7 @@ class Store:
             at = edited_at(os.stat(self.paths.state))
             moment = Transaction(self.batch, [], max(at, self.batch.updated_at))
             moment.record(found.edit)
-            self._journal.append(moment.events)
+            self._commit(moment.events)
             self.reports.append("the state file was changed by hand: the change is taken")
         if found.refusal is None:
             return None
@@ -186,7 +186,7 @@ class Store:
         return batch if same and batch.seq <= len(found.lines) else None
 
     def _load_without_journal(self, state: bytes | None, *, repair: bool) -> bool:
-        if not state:
+        if state is None:
             return False
         found = read_restorable(state, self.paths, self._policy)
         self._set_batch(found.batch)
@@ -283,6 +283,7 @@ class Store:
             self._lock.release()
 
     def _commit(self, events: Sequence[AnyEvent]) -> None:
+        keep_joined(self.paths.issues, self.paths.area, events)
         self._journal.append(events)
         self.write_state()
 
@@ -382,6 +383,10 @@ class Store:
             self._lock.release()
             self.close()
         return target
+
+    def check_same_batch(self) -> None:
+        """Raises StateError if the area's folder is not this batch's any more."""
+        self._journal.check_same_file()
 
     def close(self) -> None:
         """Close the files."""

@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from gangline.core.adopt import adopted, is_bare
 from gangline.core.batch import Batch
 from gangline.core.codec import StateEncoder, replay
 from gangline.core.digest import digest_matches
-from gangline.core.edit import check_edit, difference
+from gangline.core.edit import check_edit, difference, state_of
 from gangline.core.events import Edited
 from gangline.errors import GanglineError, InputError, StateError
 from gangline.store.journal import events_from
@@ -52,10 +53,14 @@ def judge(data: bytes, newest: Batch, journal: str, check: Check | None) -> Judg
         return _judge_whole(data, newest)
     if not data.strip(b"\0 \n") or _is_torn(data, newest, journal):
         return Judgement()  # a crash of the machine left it so; the journal has everything
+    if _was_adopted(data, newest, journal):
+        return Judgement()  # a crash came between its adoption and its replacement
     try:
         state = _decode(data)
         base = _base_of(state, newest, journal)
         edit = difference(base, state, by="file")
+        if edit is not None and _was_taken(edit, base.seq, journal):
+            return Judgement()  # a crash came between its commit and the replacement of the file
         if edit is not None:
             check_edit(newest, edit, base)
             if check is not None:
@@ -83,6 +88,8 @@ def _decode(data: bytes) -> dict[str, object]:
         state = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"it is no JSON: {error}") from error
+    except RecursionError:
+        raise InputError("it is nested too deep") from None
     if not isinstance(state, dict):
         raise InputError("it is no JSON object")
     return state
@@ -106,15 +113,37 @@ def fold_at(journal: str, seq: int) -> Batch:
     return batch
 
 
+def _was_taken(edit: Edited, seq: int, journal: str) -> bool:
+    """Whether the same change of the same text is in the journal already."""
+    return any(
+        isinstance(event, Edited) and msgspec.structs.replace(event, seq=0, at="") == edit
+        for event in events_from(journal, 0)[seq:]
+    )
+
+
 def _is_torn(data: bytes, newest: Batch, journal: str) -> bool:
     """Whether it is the beginning of what we wrote once: it is not synced."""
+    ends_whole, data = data.endswith(b"}\n"), data.rstrip(b"\0")
     found = _SEQ.search(data)
     if found is None:
         return len(data) < 4096 and StateEncoder(fold_at(journal, 1)).encode().startswith(data)
     seq = int(found[1])
-    if not 1 <= seq <= newest.seq or data.endswith(b"}\n"):
+    if not 1 <= seq <= newest.seq or ends_whole:
         return False
-    return StateEncoder(fold_at(journal, seq)).encode().startswith(data.rstrip(b"\0"))
+    return StateEncoder(fold_at(journal, seq)).encode().startswith(data)
+
+
+def _was_adopted(data: bytes, newest: Batch, journal: str) -> bool:
+    """Whether it is the text of the specification's shell that the journal was begun from."""
+    if not is_bare(data):
+        return False
+    first = fold_at(journal, 1)
+    try:
+        found = adopted(data, newest.area, first.policy)
+    except InputError:
+        return False
+    found.seq, found.updated_at = first.seq, first.updated_at
+    return state_of(found) == state_of(first)
 
 
 def keep_beside(path: str) -> str:

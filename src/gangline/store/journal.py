@@ -19,10 +19,11 @@ from gangline.core.codec import (
     line_seq,
 )
 from gangline.core.events import FORMAT_VERSION, AnyEvent
-from gangline.durable import sync_folder, write_all
+from gangline.durable import sync_folders, write_all
 from gangline.errors import StateError
 
 _DISK_BLOCK_BYTES = 512
+_FOLDERS_DEEP = 4  # {top}/.workspace/orchestrate/{area}: all that Gangline may have made, and top
 
 
 class Lines(NamedTuple):
@@ -189,16 +190,24 @@ class Journal:
         if os.fstat(self._fd).st_size:
             raise self._replaced()
         self._end = self._seq = 0
-        sync_folder(os.path.dirname(self.path))
+        sync_folders(os.path.dirname(self.path), _FOLDERS_DEEP)
 
     def append(self, events: Sequence[AnyEvent]) -> None:
         """Commit events numbered on from `seq`: one write, one fsync.
 
         Raises:
             StateError: the disk refused; the file is as it was before, as far as the disk allows.
+                Or somebody wrote beside us: the lock's file was deleted while it was held.
         """
         data = b"".join(map(encode_event, events))
         fd = self._open()
+        if os.fstat(fd).st_size != self._end:
+            raise StateError(
+                "the journal was written by another process at the same time",
+                place=self.path,
+                causes=["its lock's file was deleted; nothing was recorded or started here"],
+                hint="run the same command again",
+            )
         try:
             write_all(fd, data)
             os.fsync(fd)

@@ -5,6 +5,7 @@ beside it under a name of its own.
 """
 
 import os
+import re
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -15,14 +16,25 @@ from gangline.core.batch import Batch
 from gangline.core.codec import decode_state
 from gangline.core.edit import state_of
 from gangline.core.events import FORMAT_VERSION, BatchRestored, Policy
+from gangline.core.graph import check_edges
 from gangline.core.issue import IssueState
-from gangline.core.model import Dependency, IssueSpec, Status, check_area, check_issue_id
+from gangline.core.model import (
+    Dependency,
+    IssueId,
+    IssueSpec,
+    Status,
+    check_area,
+    check_ids,
+    check_issue_id,
+)
 from gangline.durable import replace_durably
 from gangline.errors import InputError, StateError
 from gangline.store.area import AreaPaths
-from gangline.store.edits import edited_at
+from gangline.store.edits import edited_at, keep_beside
 from gangline.store.journal import journal_bytes
 from gangline.store.locks import FileLock
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z\Z", re.ASCII)  # as ours
 
 
 class Restorable(NamedTuple):
@@ -44,7 +56,7 @@ class Restorable(NamedTuple):
         del state["digest"]
         event = BatchRestored(
             seq=1,
-            at=self.batch.updated_at or edited_at(os.stat(state_path)),
+            at=_time_of(self.batch, state_path),
             format=FORMAT_VERSION,
             area=self.batch.area,
             batch_id=self.batch.batch_id,
@@ -72,10 +84,13 @@ def read_restorable(data: bytes, paths: AreaPaths, policy: Policy) -> Restorable
     """
     bare = is_bare(data)
     try:
-        batch = adopted(data, paths.area, policy) if bare else decode_state(data)
-        if not bare:
+        if bare:
+            batch = adopted(data, paths.area, policy)
+        else:
+            _check_graph(data, paths.area)
+            batch = decode_state(data)
             _check_restorable(batch, paths.area)
-    except (msgspec.DecodeError, InputError) as error:
+    except (msgspec.DecodeError, InputError, RecursionError) as error:
         known = error if isinstance(error, InputError) else InputError(str(error))
         raise StateError(
             "the state file cannot be used, and there is no journal to rebuild it from",
@@ -86,44 +101,91 @@ def read_restorable(data: bytes, paths: AreaPaths, policy: Policy) -> Restorable
     return Restorable(batch, bare)
 
 
+def _time_of(batch: Batch, path: str) -> str:
+    """When the state was written: what it says itself if that is a time, else its file's."""
+    said = batch.updated_at
+    return said if _TIME.match(said) else edited_at(os.stat(path))
+
+
 def keep_original(path: str) -> None:
     """Keep the file of the specification's shell as it was, once."""
     with suppress(FileExistsError):
         os.link(path, f"{path}.adopted")
 
 
-def bare_text(paths: AreaPaths) -> bytes | None:
-    """The state file, if the specification's shell wrote it and it is not adopted yet."""
+def text_without_journal(paths: AreaPaths) -> bytes | None:
+    """The state file, if no journal tells what it changes: one that the specification's shell
+    wrote and nobody adopted yet, or ours if no journal can be begun from it as it is.
+    """
     if journal_bytes(paths.journal):
         return None
     try:
         with open(paths.state, "rb") as file:
             state = file.read()
-    except (FileNotFoundError, NotADirectoryError):
+        if is_bare(state):
+            return state
+        msgspec.json.decode(state)
+        read_restorable(state, paths, Policy())
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return state if state and is_bare(state) else None
+    except StateError:
+        return state
+    return None
 
 
-def replace_bare(paths: AreaPaths, state: object) -> None:
-    """Write a changed bare state, which could be adopted; the first text is kept.
+def replace_text(paths: AreaPaths, before: bytes, state: object) -> bool:
+    """Write a changed state that has no journal, which could begin one; the first text is kept.
+
+    Args:
+        paths: Of the area.
+        before: What `state` was made from.
+        state: The changed one.
+
+    Returns:
+        False if another has changed it meanwhile: nothing was written.
 
     Raises:
-        StateError: it could not be adopted; nothing was changed.
+        StateError: no journal could be begun from it; nothing was changed.
     """
     data = msgspec.json.encode(state)
     lock = FileLock(paths.journal_lock)
     lock.acquire()
     try:
+        if text_without_journal(paths) != before:
+            return False
         read_restorable(data, paths, Policy())
-        keep_original(paths.state)
+        if is_bare(before):
+            keep_original(paths.state)
+        else:
+            keep_beside(paths.state)
         replace_durably(paths.state, data)
     finally:
         lock.release()
+    return True
 
 
 def _bare_issue(issue: IssueState) -> IssueSpec:
     edges = tuple(Dependency(id=other, place="batch.state.json") for other in issue.depends_on)
     return IssueSpec(id=issue.id, title="", place="batch.state.json", depends_on=edges)
+
+
+class _Graph(msgspec.Struct):
+    """What decides over cycles in a state file of ours."""
+
+    issues: list[IssueId]
+    dag: dict[str, list[str]]
+
+
+def _check_graph(data: bytes, area: str) -> None:
+    """Refuse ids and dependencies that cannot be; the decoder of states has no words for them.
+
+    Raises:
+        InputError: naming the cycle or the id, with what mends it.
+        msgspec.DecodeError: it is no state file.
+    """
+    graph = msgspec.json.decode(data, type=_Graph)
+    check_ids(graph.issues)
+    check_edges({str(key): graph.dag.get(str(key), []) for key in graph.issues}, area)
 
 
 def _check_restorable(batch: Batch, area: str) -> None:
