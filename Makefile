@@ -12,6 +12,7 @@ help:
 	@echo "make prove     crashes at every step: a part of what make gauntlet does"
 	@echo "make gauntlet  all of it, about an hour (bench/GAUNTLET.md)"
 	@echo "make bench     the speed figures, against other job runners (bench/RESULTS.md)"
+	@echo "make soak   simulated histories with faults, on and on (bench/SOAK.md)"
 
 # The stamp is remade when the lock or the project's metadata change.
 .venv/.installed: requirements.lock pyproject.toml
@@ -48,6 +49,10 @@ gauntlet: setup
 bench: setup
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/shims.py
+
+# Until Ctrl-C; it goes on where it was, and counts in bench/SOAK.md. MINUTES=30 ends it by itself.
+soak: setup
+	$(BIN)/python bench/soak.py $(if $(MINUTES),--minutes $(MINUTES))
 
 lock: setup
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --group dev --upgrade pyproject.toml -o requirements.lock

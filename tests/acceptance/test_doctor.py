@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -28,21 +27,8 @@ LEFT_BEHIND = {"process", "session", "pane", "worktree", "attempt-folder", "kept
 
 
 # The doctor as a command of its own, as long as the command line has none.
-_DOCTOR = """
-import sys
-from gangline.cli.doctor import show_doctor
-areas = [word for word in sys.argv[1:] if word != "--json"]
-sys.exit(show_doctor(areas[0] if areas else None, as_json="--json" in sys.argv))
-"""
-
-
 class Examined(Project):
     """A project that is examined by the doctor."""
-
-    def command(self, *argv: str) -> list[str]:
-        if argv[0] == "doctor":
-            return [sys.executable, "-c", _DOCTOR, *argv[1:]]
-        return super().command(*argv)
 
     def doctor(self, *argv: str, check: int | None = 0) -> list[dict]:
         """The findings; the doctor has to change nothing."""
@@ -246,7 +232,7 @@ def test_unsafe_workspace_folder_is_wrong_with_what_mends_it(ended):
 def test_deleted_folder_is_a_finding(project):
     gone = project.room / "gone"
     gone.mkdir()
-    line = f"cd {gone} && rmdir {gone} && exec \"$0\" -c '{_DOCTOR}'"
+    line = f'cd {gone} && rmdir {gone} && exec "$0" -m gangline doctor'
     done = project.run_shell(line)
     assert done.returncode == 2, done.stderr
     assert "wrong  the current folder has been deleted" in done.stdout

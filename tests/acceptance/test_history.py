@@ -3,24 +3,11 @@
 import json
 import os
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 from project import Project, assert_harmless
 
-HISTORY = """\
-import sys
-from gangline.cli.history import show_history
-from gangline.cli.main import print_error
-from gangline.errors import GanglineError
-try:
-    code = show_history({area!r}, {batch!r}, as_json={as_json})
-except GanglineError as error:
-    print_error(error)
-    code = error.exit_code
-sys.exit(code)
-"""
 ONE = {"id": 1, "title": "One", "run": ["echo", "done"]}
 FAILS = {"id": 2, "title": "Two \x1b[31m", "run": ["false"]}
 
@@ -41,9 +28,8 @@ def history(
 ) -> tuple[str, str]:
     """What the command says on stdout and stderr; it changes nothing."""
     before = project.snapshot()
-    code = HISTORY.format(area=area, batch=batch, as_json=as_json)
-    done = project.run_shell(f'exec "$0" -c {shlex.quote(code)}')
-    assert done.returncode == check, done.stdout + done.stderr
+    words = [word for word in (area, batch) if word is not None]
+    done = project.run("history", *words, *(["--json"] if as_json else []), check=check)
     assert_harmless(done.stdout)
     assert_harmless(done.stderr)
     assert project.snapshot() == before

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,19 +10,8 @@ import pytest
 from project import Project, Started, assert_harmless
 
 from gangline.core.digest import with_crc, with_digest
+from gangline.store.locks import lock_is_held
 
-PLAN = """\
-import sys
-from gangline.cli.main import print_error
-from gangline.cli.recover import show_plan
-from gangline.errors import GanglineError
-try:
-    code = show_plan({area!r}, as_json={as_json})
-except GanglineError as error:
-    print_error(error)
-    code = error.exit_code
-sys.exit(code)
-"""
 # An agent that notes its process, and runs until it is let go; its exit code is what is in `let`.
 AGENT = """\
 echo $$ >>"$0/pid-$1"
@@ -90,14 +78,21 @@ class Work:
         assert_harmless(text)
         return json.loads(self.ask(as_json=True, check=check)[0])
 
+    def runners_have_said_all(self) -> bool:
+        """Whether no living runner is about to write which session it has started."""
+        started = self.project.area().glob("attempts/*/starting")
+        return not any(
+            path.stat().st_size == 0 and lock_is_held(str(path.parent / "lock")) for path in started
+        )
+
     def ask(self, *, as_json: bool, check: int, area: str = "work") -> tuple[str, str]:
         project = self.project
+        project.wait_for(self.runners_have_said_all, "runners have noted what they started")
         before, programs = project.snapshot(), self.programs()
         locks = self.locks()
         panes = project.tmux("list-panes", "-a").stdout
-        code = PLAN.format(area=area, as_json=as_json)
-        done = project.run_shell(f'exec "$0" -c {shlex.quote(code)}')
-        assert done.returncode == check, done.stdout + done.stderr
+        form = ["--json"] if as_json else []
+        done = project.run("recover", area, "--plan", *form, check=check)
         assert project.snapshot() == before
         assert self.locks() == locks
         assert self.programs() <= programs

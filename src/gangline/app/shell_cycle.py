@@ -138,7 +138,8 @@ def _take_over(store: Store, agent: str | None, pane: str | None) -> None:
         told.append(OrchestratorStarted(pid=os.getpid(), pane=pane or batch.orchestrator_pane))
     elif pane and pane != batch.orchestrator_pane:
         told.append(Edited(by="command", batch={"orchestratorPane": pane}))
-    agent = agent or batch.agent or project.config.batch.agent
+    named = agent if agent != "null" else None  # what `jq -r .agent` says where there is none
+    agent = named or batch.agent or project.config.batch.agent
     policy = policy_of_later(project.config, Request(), batch.policy)
     if agent and agent != batch.agent:
         check_agents(project.config, agent, list(store.read_issues().values()))

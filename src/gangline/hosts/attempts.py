@@ -227,6 +227,10 @@ class AttemptFolders:
             return None
         return found.pid, found.start_ticks
 
+    def has_lock(self, subject: Subject) -> bool:
+        """Whether a lock file is there, or nobody can tell."""
+        return _exists(os.path.join(self.path(subject.attempt_id), LOCK)) is not Answer.NO
+
     def is_lost(self, subject: Subject) -> bool:
         """Whether the folder is not there, or nothing is in it: not made yet, or deleted."""
         folder = self.path(subject.attempt_id)

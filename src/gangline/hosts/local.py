@@ -228,7 +228,7 @@ class LocalHost:
             if subject.foreign:
                 found[subject.issue] = self._look_at_foreign(subject)
                 continue
-            seen = _with_claim(self._folders.read(subject))
+            seen = self._with_boot(_with_claim(self._folders.read(subject)), subject)
             if seen.lock is Answer.YES and seen.runner:
                 self._wakes.watch(subject.issue, seen.runner.pid)
             elif seen.exit is None or seen.exit.runner_signal is not None:
@@ -253,6 +253,17 @@ class LocalHost:
                 left = Answer.YES if subject.mark in living else Answer.NO
             found[issue] = _with_survivors(found[issue], subject, left)
         return found
+
+    def _with_boot(self, seen: Evidence, subject: Subject) -> Evidence:
+        """No lock is held by a runner of another boot whose lock's name a power cut took."""
+        boot = seen.runner.boot_id if seen.runner else ""
+        if seen.lock is not Answer.UNKNOWN or not boot or self._folders.has_lock(subject):
+            return seen
+        try:
+            gone = boot != processes.boot_id()
+        except OSError:
+            return seen
+        return msgspec.structs.replace(seen, lock=Answer.NO) if gone else seen
 
     def _look_at_foreign(self, subject: Subject) -> Evidence:
         """What the pane tells of an attempt that Gangline did not start (DESIGN.md section 4).

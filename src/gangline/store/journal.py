@@ -6,6 +6,7 @@ damage: it stops everything with the line, the byte and the way to repair it, be
 be a guess about what happened.
 """
 
+import errno
 import os
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -131,6 +132,7 @@ class Journal:
     def __init__(self, path: str) -> None:
         self.path = path
         self._fd: int | None = None
+        self._unwritable: OSError | None = None  # why it can only be read
         self._end = 0  # offset after the last whole line known
         self._seq = 0  # its sequence number
         self._unterminated = False  # its newline is missing
@@ -174,7 +176,7 @@ class Journal:
         """Cut off a torn tail, durably (only under the lock)."""
         if not found.torn and not found.heal:
             return
-        fd = self._open()
+        fd = self._open_to_write()
         os.ftruncate(fd, self._end)
         if found.heal:
             os.pwrite(fd, b"\n", self._end)
@@ -200,7 +202,7 @@ class Journal:
                 Or somebody wrote beside us: the lock's file was deleted while it was held.
         """
         data = b"".join(map(encode_event, events))
-        fd = self._open()
+        fd = self._open_to_write()
         if os.fstat(fd).st_size != self._end:
             raise StateError(
                 "the journal was written by another process at the same time",
@@ -240,14 +242,28 @@ class Journal:
             raise self._replaced()
 
     def _open(self) -> int:
+        """The file; on a disk, or as a user, that may not write it can still be looked at."""
         if self._fd is None:
-            self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            try:
+                self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            except OSError as error:
+                if error.errno not in (errno.EROFS, errno.EACCES):
+                    raise
+                self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+                self._unwritable = error
         return self._fd
+
+    def _open_to_write(self) -> int:
+        fd = self._open()
+        if self._unwritable is not None:
+            raise self._unwritable
+        return fd
 
     def close(self) -> None:
         """Close the file; what is read next is read from its beginning."""
         self._end = self._seq = 0
         self._unterminated = False
+        self._unwritable = None
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

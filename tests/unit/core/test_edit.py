@@ -342,6 +342,7 @@ def check_fulfilled(before, asked, now):
             detail = asked["detail"].get(key, {})
             assert now["detail"][key].get(name, default) == detail.get(name, default)
     assert now["dispatched"] == asked["dispatched"]
+    assert list(now["dispatched"]) == list(before["dispatched"])  # oldest first
     for key in asked.keys() | now.keys():
         if key not in ("issues", "dag", "status", "dispatched", "detail", "seq", "updatedAt"):
             assert key == "digest" or now[key] == asked[key], key
@@ -650,6 +651,12 @@ class TestDispatched:
         take(story, edited(story, drop("dispatched", "3", "lastActivity")))
         assert state_of(story.batch)["dispatched"]["3"]["note"] == {"a": [True]}
         assert "lastActivity" not in state_of(story.batch)["dispatched"]["3"]
+
+    def test_edit_leaves_the_order_of_dispatch_as_it_is(self):
+        story = Story({"1": (), "2": (), "3": ()})
+        story.dispatch("3", "1", "2")
+        take(story, edited(story, put("paused", value=True)))
+        assert list(story.batch.dispatched) == ["3", "1", "2"]
 
 
 OURS = ["area", "batchId", "policy", "format", "createdAt", "orchestratorPid", "source"]

@@ -1,0 +1,212 @@
+"""The table of planted bugs: each a mistake that other orchestrators really made, or nearly we.
+
+`caught_by` names the part of the proofs that has to find it: the model checker (1), the simulation
+(2), the gauntlet of system calls (3), power loss (4) or the hostile world on real tmux (5).
+"""
+
+from gauntlet.planted import Planted
+
+MODEL = "tests/prove/test_model_checking.py -k every_reachable"
+SIMULATION = "tests/prove/test_simulation.py -k no_history"
+KILLED = "tests/prove/test_gauntlet.py"
+HOSTILE = "tests/hostile"
+
+MUTATIONS = (
+    Planted(
+        "dispatched before it was recorded",
+        "app/orchestrate.py",
+        "                    launches += [launch] if launch else []\n",
+        "                    launch and self._launcher.launch(launch)\n",
+        (SIMULATION,),
+    ),
+    Planted(
+        "the journal's fsync left out",
+        "store/journal.py",
+        "            write_all(fd, data)\n            os.fsync(fd)\n",
+        "            write_all(fd, data)\n",
+        (SIMULATION,),
+    ),
+    Planted(
+        "the fsync of the attempts' folder left out",
+        "hosts/attempts.py",
+        "        sync_folder(path)\n        sync_folder(self._root)\n\n    def _spec",
+        "        sync_folder(path)\n\n    def _spec",
+        (SIMULATION,),
+    ),
+    Planted(
+        "a pane id trusted without its server",
+        "hosts/local.py",
+        "if server and self._tmux.pane_is(pane, server, subject.mark):",
+        "if server:",
+        (f"{HOSTILE} -k pane",),
+    ),
+    Planted(
+        "a pid trusted without its start time",
+        "hosts/processes.py",
+        "        if start_ticks(pid) != started:\n            return False\n        import _signal",
+        "        import _signal",
+        (f"{HOSTILE} -k pid",),
+    ),
+    Planted(
+        "a probe that failed read as a death",
+        "hosts/attempts.py",
+        "    except BlockingIOError:\n        return Answer.YES\n    except OSError:\n"
+        "        return Answer.UNKNOWN\n",
+        "    except BlockingIOError:\n        return Answer.YES\n    except OSError:\n"
+        "        return Answer.NO\n",
+        (SIMULATION,),
+    ),
+    Planted(
+        "no retry ever charged",
+        "core/batch.py",
+        "                    issue.spent += 1\n",
+        "                    issue.spent += 0\n",
+        (MODEL, SIMULATION),
+    ),
+    Planted(
+        "a second orchestrator let in",
+        "store/locks.py",
+        "            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)\n",
+        (SIMULATION,),
+    ),
+    Planted(
+        "the lock inherited by the agent",
+        "hosts/runner.py",
+        "        else:\n            return fd\n\n\ndef link_claim",
+        "        else:\n            os.set_inheritable(fd, True)\n            return fd\n\n\n"
+        "def link_claim",
+        (f"{HOSTILE} -k inherit",),
+    ),
+    Planted(
+        "a claim that is not exclusive",
+        "hosts/runner.py",
+        "        os.link(own, CLAIM, src_dir_fd=attempt.fd, dst_dir_fd=attempt.fd, "
+        "follow_symlinks=False)\n",
+        "        os.rename(own, CLAIM, src_dir_fd=attempt.fd, dst_dir_fd=attempt.fd)\n"
+        "        os.symlink(CLAIM, own, dir_fd=attempt.fd)\n",
+        (f"{HOSTILE} {KILLED}",),
+    ),
+    Planted(
+        "a survivor not reaped",
+        "core/reconcile.py",
+        "or seen.survivors is Answer.NO:\n        ruling = rule_on_death",
+        "or seen.survivors is not Answer.UNKNOWN:\n        ruling = rule_on_death",
+        (MODEL, SIMULATION),
+    ),
+    Planted(
+        "a torn tail appended to",
+        "store/journal.py",
+        "        os.ftruncate(fd, self._end)\n        if found.heal:",
+        "        if found.heal:",
+        (SIMULATION,),
+    ),
+    Planted(
+        "a stale signal believed",
+        "app/launching.py",
+        "        self._put_away_signal(key, previous)\n        moment.record(",
+        "        moment.record(",
+        (SIMULATION,),
+    ),
+    Planted(
+        "evidence read from its end",
+        "hosts/attempts.py",
+        "        folder = self.path(subject.attempt_id)\n        claim, runner",
+        "        folder = self.path(subject.attempt_id)\n"
+        "        early = _read_exit(os.path.join(folder, EXIT))\n        claim, runner",
+        (SIMULATION,),
+        (
+            (
+                "        has_exit, record = _read_exit(os.path.join(folder, EXIT))\n",
+                "        has_exit, record = early\n",
+            ),
+        ),
+    ),
+    Planted(
+        "a status set while the attempt lives",
+        "core/edit.py",
+        "        if before is Status.DISPATCHED:\n            wishes[key] = _WISHES[status]\n",
+        "        if before is Status.DISPATCHED:\n            statuses[key] = status\n",
+        (SIMULATION,),
+    ),
+    Planted(
+        "a lagging state file read as an edit",
+        "store/edits.py",
+        "    return fold_at(journal, seq)\n",
+        "    return newest\n",
+        (SIMULATION,),
+    ),
+    Planted(
+        "a state edited at an old number taken as it is",
+        "core/edit.py",
+        "        _check_conflicts(newest, edit, base)\n",
+        "        pass\n",
+        (SIMULATION,),
+    ),
+    Planted(
+        "an attempt's number used again after the journal was lost",
+        "app/launching.py",
+        'self._numbers.get(f"{batch.batch_id}-{key}", -1)',
+        "-1",
+        (SIMULATION,),
+    ),
+    Planted(
+        "a launch given up by the next cycle",
+        "core/reconcile.py",
+        "    remaining = launch_timeout_seconds(issue) - case.seconds_since_intent()\n",
+        "    remaining = 0.0\n",
+        (f"{KILLED} {HOSTILE}", SIMULATION),
+    ),
+    Planted(
+        "swallowed launches repeated for ever",
+        "core/policy.py",
+        "VOIDS_MAX = 3\n",
+        "VOIDS_MAX = 10**9\n",
+        (SIMULATION,),
+    ),
+    Planted(
+        "the exit code of a hung-up agent read as a failure",
+        "core/evidence.py",
+        "_EXIT_CODES_OF_A_DEATH = frozenset({129, 143})",
+        "_EXIT_CODES_OF_A_DEATH = frozenset()",
+        (SIMULATION,),
+    ),
+    Planted(
+        "what stop --kill ended is charged",
+        "core/policy.py",
+        "        outcome = Outcome.KILLED\n    if issue.wish",
+        "        outcome = Outcome.FAILED\n    if issue.wish",
+        (SIMULATION,),
+    ),
+    Planted(
+        "the void recorded before it is linked",
+        "core/reconcile.py",
+        "        decision.effects.append(Void(issue.key, attempt.number))\n",
+        "        decision.events.append(Voided(issue=issue.key, attempt=attempt.number, "
+        "reason='', to=Status.PENDING))\n",
+        (MODEL, SIMULATION),
+    ),
+    Planted(
+        "the locks within the folder that people delete",
+        "store/area.py",
+        '        self.locks = os.path.join(self.root, ".locks")\n',
+        '        self.locks = os.path.join(self.folder, ".locks")\n',
+        (f"{HOSTILE} -k lock",),
+    ),
+    Planted(
+        "an acknowledged cancel that loses to a success",
+        "core/policy.py",
+        "    if issue.wish is not None:\n        return Ruling(outcome, *_grant(issue, issue.wish))"
+        "\n    if achieved:\n",
+        "    if issue.wish is not None and not achieved:\n"
+        "        return Ruling(outcome, *_grant(issue, issue.wish))\n    if achieved:\n",
+        (SIMULATION,),
+    ),
+    Planted(
+        "dependents started before every dependency is over",
+        "core/batch.py",
+        "        waiting = self.open_dependencies[key] > 0\n",
+        "        waiting = self.open_dependencies[key] > 1\n",
+        (MODEL, SIMULATION),
+    ),
+)
