@@ -20,8 +20,8 @@ SHELLS = {
     "bash": ["bash", "--norc"],
     "bash as a POSIX shell": ["bash", "--norc", "--posix"],
     "zsh": ["zsh", "-f"],
-    "zsh as a POSIX shell": ["zsh", "--emulate", "sh", "-f"],
-    "zsh as ksh": ["zsh", "--emulate", "ksh", "-f"],
+    "zsh as a POSIX shell": ["zsh", "--emulate", "sh", "-o", "no_rcs"],
+    "zsh as ksh": ["zsh", "--emulate", "ksh", "-o", "no_rcs"],
 }
 FUNCTIONS = [
     "orch_init",
