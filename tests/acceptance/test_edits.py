@@ -247,7 +247,7 @@ class TestFilter:
         command = said[said.index("gangline shell state-update") :].splitlines()[0]
         desk.bash(command)
         desk.update(wanted)
-        assert desk.state["dag"]["1"] == ["3"]
+        assert desk.state["dag"]["1"] == [3]
         assert desk.state["note"] == 1
 
     def test_what_cannot_be_is_refused_with_the_reason(self, desk):
@@ -423,7 +423,7 @@ class TestByHand:
         assert "the change cannot be taken: the dependencies form a cycle: " in run.text()
         assert "batch.state.json.rejected-1, the true state is put back" in run.text()
         assert Path(f"{desk.file}.rejected-1").read_bytes() == edited
-        assert desk.state["dag"] == {"1": [], "2": ["1"]}
+        assert desk.state["dag"] == {"1": [], "2": [1]}
         desk.free(2)
         assert run.wait(60) == 0
         assert desk.edits() == []

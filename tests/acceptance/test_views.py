@@ -205,7 +205,7 @@ def test_status_json_has_the_promised_keys(waiting):
     assert (first["id"], second["id"]) == (1, "b")
     assert first["title"] == "T\x1b\u202e"
     assert first["condition"] == "working"
-    assert second["dependsOn"] == ["1"]
+    assert second["dependsOn"] == [1]
     (attempt,) = first["attempts"]
     assert attempt.keys() >= ATTEMPT_KEYS
     assert attempt["id"] == f"{view['batchId']}-1-a0"

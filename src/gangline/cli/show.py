@@ -237,7 +237,7 @@ def _mermaid(issues: "dict[str, dict[str, Any]]") -> str:
     for key, issue in issues.items():
         label = _label(key, issue["title"])
         lines.append(f'  {names[key]}["{label.translate(_MERMAID)}"]:::{issue["status"]}')
-    lines += [f"  {names[d]} --> {names[k]}" for k, i in issues.items() for d in i["dependsOn"]]
+    lines += [f"  {names[str(d)]} --> {names[k]}" for k, i in issues.items() for d in i["dependsOn"]]
     statuses = {issue["status"] for issue in issues.values()}
     lines += [f"  classDef {s} {style}" for s, style in _MERMAID_STYLES.items() if s in statuses]
     return "\n".join(lines)
@@ -251,7 +251,7 @@ def _dot(issues: "dict[str, dict[str, Any]]") -> str:
         label = f"{label}\n{issue['status']}".replace("&", "&amp;")
         lines.append(f"  {_dot_text(key)} [label={_dot_text(label)}];")
     for key, issue in issues.items():
-        lines += [f"  {_dot_text(other)} -> {_dot_text(key)};" for other in issue["dependsOn"]]
+        lines += [f"  {_dot_text(str(other))} -> {_dot_text(key)};" for other in issue["dependsOn"]]
     return "\n".join([*lines, "}"])
 
 

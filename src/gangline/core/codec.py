@@ -135,7 +135,7 @@ class StateFile(msgspec.Struct, kw_only=True, rename="camel"):
     stop: Literal["leave", "kill", "finish"] | None = None
     policy: Policy
     issues: list[IssueId]
-    dag: dict[str, tuple[str, ...]]
+    dag: dict[str, tuple[IssueId, ...]]
     status: dict[str, Status]
     dispatched: dict[str, DispatchedEntry]
     detail: dict[str, Detail]
@@ -192,7 +192,8 @@ class StateEncoder:
         """The part that changes only when issues join the batch."""
         issues = self._batch.issues
         if self._static[0] is not issues:
-            dag = {key: issue.depends_on for key, issue in issues.items()}
+            # An id is written as its source wrote it, here as in `issues`.
+            dag = {key: [issues[d].id for d in one.depends_on] for key, one in issues.items()}
             ids = [issue.id for issue in issues.values()]
             text = _member("issues", ids) + b",\n" + _member("dag", dag)
             self._static = (issues, text)
@@ -274,7 +275,7 @@ def _batch_of(state: StateFile) -> Batch:
         detail = state.detail.get(key) or Detail()
         batch.issues[key] = IssueState(
             id=issue_id,
-            depends_on=state.dag.get(key, ()),
+            depends_on=tuple(map(str, state.dag.get(key, ()))),
             status=state.status.get(key, Status.PENDING),
             title=detail.title,
             agent=detail.agent,

@@ -173,7 +173,7 @@ class _Graph(msgspec.Struct):
     """What decides over cycles in a state file of ours."""
 
     issues: list[IssueId]
-    dag: dict[str, list[str]]
+    dag: dict[str, list[IssueId]]
 
 
 def _check_graph(data: bytes, area: str) -> None:
@@ -185,7 +185,8 @@ def _check_graph(data: bytes, area: str) -> None:
     """
     graph = msgspec.json.decode(data, type=_Graph)
     check_ids(graph.issues)
-    check_edges({str(key): graph.dag.get(str(key), []) for key in graph.issues}, area)
+    needs = {key: list(map(str, others)) for key, others in graph.dag.items()}
+    check_edges({str(key): needs.get(str(key), []) for key in graph.issues}, area)
 
 
 def _check_restorable(batch: Batch, area: str) -> None:
