@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("project", "crew", "attempt_stage")
+pytest.register_assert_rewrite("project", "crew", "attempt_stage", "promises")
