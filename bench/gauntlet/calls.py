@@ -34,6 +34,7 @@ _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _FD = re.compile(r"(-?\d+)<((?:[^<>]|<[^<>]*>)*)>")
 _TYPES = re.compile(rb'"type":"([a-z-]+)"')
 _OF_ATTEMPT = re.compile(r"attempts/[^/]+")
+_BATCH = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 _NUMBER = re.compile(r"\d+")
 _STATE_FILES = ("batch.journal.jsonl", "batch.state.json")
 
@@ -142,7 +143,8 @@ def changes(call: Call) -> bool:
         return bool(opened) and not path.startswith(("/dev/", "/proc/")) and "pycache" not in path
     if call.name in WRITES:
         number, path = call.descriptor
-        return number > 2 and not path.startswith("/dev/") and "[eventfd]" not in path
+        aside = "pycache" in path or "[eventfd]" in path or path.startswith("/dev/")
+        return number > 2 and not aside
     if call.name in RENAMES:
         return not any("pycache" in path for path in call.paths)
     return call.name in TRACED
@@ -190,7 +192,7 @@ class Sites:
                 break
         else:
             path = path.replace(self._folder, "PROJECT")
-        return _NUMBER.sub("N", _OF_ATTEMPT.sub("attempts/*", path))
+        return _NUMBER.sub("N", _BATCH.sub("BATCH", _OF_ATTEMPT.sub("attempts/*", path)))
 
 
 def sites_of(calls: Iterable[Call], role: str, folder: str) -> list[tuple[Call, list[str]]]:

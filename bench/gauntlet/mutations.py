@@ -29,8 +29,8 @@ MUTATIONS = (
     Planted(
         "the fsync of the attempts' folder left out",
         "hosts/attempts.py",
-        "        sync_folder(path)\n        sync_folder(self._root)\n\n    def _spec",
-        "        sync_folder(path)\n\n    def _spec",
+        "        sync_folder(path)\n        self._sync_root()\n\n    def _sync_root",
+        "        sync_folder(path)\n\n    def _sync_root",
         (SIMULATION,),
     ),
     Planted(
@@ -45,16 +45,14 @@ MUTATIONS = (
         "hosts/processes.py",
         "        if start_ticks(pid) != started:\n            return False\n        import _signal",
         "        import _signal",
-        (f"{HOSTILE} -k pid",),
+        (f"{HOSTILE} -k process_number",),
     ),
     Planted(
         "a probe that failed read as a death",
         "hosts/attempts.py",
-        "    except BlockingIOError:\n        return Answer.YES\n    except OSError:\n"
-        "        return Answer.UNKNOWN\n",
-        "    except BlockingIOError:\n        return Answer.YES\n    except OSError:\n"
-        "        return Answer.NO\n",
-        (SIMULATION,),
+        "    except OSError:\n        return Answer.UNKNOWN\n    try:\n        fcntl.flock",
+        "    except OSError:\n        return Answer.NO\n    try:\n        fcntl.flock",
+        (MODEL, SIMULATION),
     ),
     Planted(
         "no retry ever charged",
@@ -76,7 +74,7 @@ MUTATIONS = (
         "        else:\n            return fd\n\n\ndef link_claim",
         "        else:\n            os.set_inheritable(fd, True)\n            return fd\n\n\n"
         "def link_claim",
-        (f"{HOSTILE} -k inherit",),
+        (f"{HOSTILE} -k locks_open",),
     ),
     Planted(
         "a claim that is not exclusive",
@@ -97,8 +95,8 @@ MUTATIONS = (
     Planted(
         "a torn tail appended to",
         "store/journal.py",
-        "        os.ftruncate(fd, self._end)\n        if found.heal:",
-        "        if found.heal:",
+        "            os.ftruncate(fd, self._end)\n            if found.heal:",
+        "            if found.heal:",
         (SIMULATION,),
     ),
     Planted(
@@ -114,9 +112,10 @@ MUTATIONS = (
         "        folder = self.path(subject.attempt_id)\n        claim, runner",
         "        folder = self.path(subject.attempt_id)\n"
         "        early = _read_exit(os.path.join(folder, EXIT))\n        claim, runner",
-        (SIMULATION,),
+        (MODEL,),
         (
             (
+                "hosts/attempts.py",
                 "        has_exit, record = _read_exit(os.path.join(folder, EXIT))\n",
                 "        has_exit, record = early\n",
             ),
@@ -135,6 +134,10 @@ MUTATIONS = (
         "    return fold_at(journal, seq)\n",
         "    return newest\n",
         (SIMULATION,),
+        (
+            ("store/edits.py", "    if digest_matches(data):\n", "    if False:\n"),
+            ("store/batches.py", "        if not state or", "        if True or not state or"),
+        ),
     ),
     Planted(
         "a state edited at an old number taken as it is",
@@ -144,10 +147,10 @@ MUTATIONS = (
         (SIMULATION,),
     ),
     Planted(
-        "an attempt's number used again after the journal was lost",
+        "an attempt's number used again",
         "app/launching.py",
-        'self._numbers.get(f"{batch.batch_id}-{key}", -1)',
-        "-1",
+        "        number = 1 + max(\n",
+        "        number = 0 * max(\n",
         (SIMULATION,),
     ),
     Planted(
@@ -155,7 +158,7 @@ MUTATIONS = (
         "core/reconcile.py",
         "    remaining = launch_timeout_seconds(issue) - case.seconds_since_intent()\n",
         "    remaining = 0.0\n",
-        (f"{KILLED} {HOSTILE}", SIMULATION),
+        (f"{KILLED} {HOSTILE}",),
     ),
     Planted(
         "swallowed launches repeated for ever",
@@ -174,8 +177,8 @@ MUTATIONS = (
     Planted(
         "what stop --kill ended is charged",
         "core/policy.py",
-        "        outcome = Outcome.KILLED\n    if issue.wish",
-        "        outcome = Outcome.FAILED\n    if issue.wish",
+        "        return Ruling(Outcome.KILLED, Status.PENDING,",
+        "        return Ruling(Outcome.FAILED, Status.PENDING,",
         (SIMULATION,),
     ),
     Planted(

@@ -29,7 +29,7 @@ class Planted(NamedTuple):
         before: Text that occurs once in it.
         after: What is put in its place.
         caught_by: Pytest arguments; each alone has to catch it.
-        also: Further changes of the same file, before and after.
+        also: Further changes: file, before and after.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Planted(NamedTuple):
     before: str
     after: str
     caught_by: tuple[str, ...]
-    also: tuple[tuple[str, str], ...] = ()
+    also: tuple[tuple[str, str, str], ...] = ()
 
 
 class Caught(NamedTuple):
@@ -57,13 +57,12 @@ def run(planted: Planted, room: Path) -> list[Caught]:
     """
     tree = room / "tree"
     _copy(tree)
-    path = tree / "src" / "gangline" / planted.file
-    text = path.read_text()
-    for before, after in ((planted.before, planted.after), *planted.also):
+    for file, before, after in ((planted.file, planted.before, planted.after), *planted.also):
+        path = tree / "src" / "gangline" / file
+        text = path.read_text()
         if text.count(before) != 1:
-            raise ValueError(f"{planted.name}: {text.count(before)} places in {planted.file}")
-        text = text.replace(before, after)
-    path.write_text(text)
+            raise ValueError(f"{planted.name}: {text.count(before)} places in {file}")
+        path.write_text(text.replace(before, after))
     python = environment(room / "venv", tree)
     return [_check(planted, checker, tree, python) for checker in planted.caught_by]
 

@@ -2,39 +2,46 @@
 
 The play is a fixed row of commands, as a person types them: `run`; `retry` of two failed issues; an
 edit of the state file; `run`; the `run` that archives. Eight issues succeed, fail, die once, die
-twice, fail by signal file, are skipped, are cancelled by a command of their own. A fault strikes one
-process: a command by its number, a runner by its issue and attempt, or the agent's own `gangline
-cancel`. Whatever is struck down is typed again, as a person would, until the batch is archived.
+twice, fail by signal file, are skipped, are cancelled by a command of their own. A fault strikes
+one process: a command by its number, a runner by its issue and attempt, or the agent's own
+`gangline cancel`. Whatever is struck is typed again, as a person would, until the batch is
+archived.
 
-The agents are the witnesses: each writes into a ledger outside of Gangline's reach, and holds a lock
-of its issue that all its processes inherit, so that an overlap of two is seen by the kernel.
+The agents are the witnesses: each writes into a ledger outside of Gangline's reach, and holds a
+lock of its issue that all its processes inherit, so that an overlap of two is seen by the kernel.
 """
 
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gauntlet import hand
 from gauntlet.calls import TRACED, Call, read_calls
 from project import Project
 
+import gangline
+from gangline.errors import GanglineError
+from gangline.store.area import AreaPaths
+from gangline.store.batches import Store
+
 AREA = "work"
+BY_HAND = "by hand: "  # a fault that the command strikes itself with, see hand.py
 COMMANDS_MAX = 12  # of one act: more is a batch that never ends
 COMMAND_SECONDS_MAX = 90.0
 LEFT_SECONDS_MAX = 20.0
 _TRACED = ",".join(f"?{name}" for name in TRACED)
 _TRACE = ["-f", "-b", "execve", "-qq", "-y", "-ttt", "-e", f"trace={_TRACED}"]
-# sys.executable is what runners are started with.
-_ENTRY = (
-    "import sys;sys.executable=sys.argv.pop(1);"
-    "from gangline.cli.main import main;sys.argv[0]='gangline';main()"
-)
+_CONTROL_CLIENT = " -C attach-session "
+_HAND = str(Path(hand.__file__))
 
 # What an agent does depends on the ledger alone, so that it can be set back with the disk.
 _AGENT = r"""
@@ -73,6 +80,7 @@ exec strace -DDD STRACE -E "GANGLINE_MARK=$mark" $(cat "$plan") -o "ROOM/traces/
 """
 _CANCEL = r"""#!/bin/sh
 plan=ROOM/faults/cancel
+export PYTHONPATH=PACKAGE
 if [ ! -e "$plan" ]; then exec PYTHON -m gangline "$@"; fi
 exec strace STRACE $(cat "$plan") -o ROOM/traces/cancel PYTHON -m gangline "$@"
 """
@@ -96,16 +104,21 @@ class Command(NamedTuple):
     code: int
     said: str
     role: str
-    trace: Path
+    began: float  # seconds since the epoch
 
 
 class Theatre(Project):
     """A folder, a tmux server and agents for one play; nothing of it outlives `close`."""
 
-    def __init__(self, room: Path, *, git: bool = False) -> None:
+    def __init__(self, room: Path, *, git: bool = False, bytes_traced: int = 4000) -> None:
         super().__init__(room, git=git)
+        self.bytes_traced = bytes_traced
         kind = "worktree" if git else "shared"
         self.settings(f'[batch]\non_failed_dependency = "skip"\n[workspace]\nkind = "{kind}"\n')
+        if git:
+            self.commit()  # what is not committed the agents would not see
+        # What is played is the Gangline that judges, also where that is a copy.
+        self.environment["PYTHONPATH"] = str(Path(gangline.__path__[0]).parent)
         for name in ("faults", "traces"):
             (room / name).mkdir()
         (room / "area").symlink_to(self.area())
@@ -114,15 +127,29 @@ class Theatre(Project):
         for name, text in (("python", _RUNNER), ("gangline", _CANCEL)):
             script = text.replace("ROOM", shlex.quote(str(room)))
             script = script.replace("PYTHON", shlex.quote(sys.executable))
-            script = script.replace("STRACE", shlex.join([*_TRACE, "-s", "4000"]))
+            script = script.replace("PACKAGE", shlex.quote(self.environment["PYTHONPATH"]))
+            script = script.replace("STRACE", shlex.join([*_TRACE, "-s", str(bytes_traced)]))
             (room / name).write_text(script)
             (room / name).chmod(0o755)
         self.commands: list[Command] = []
         self.snapshots: list[bytes] = []  # whole lines of the journal after each command
         self.trouble: list[str] = []
-        self.bytes_traced = 4000
-        self.tmux("-f", os.devnull, "new-session", "-d", "-s", "keeper", "exec", "cat")
+        self._start_server()
+
+    def _start_server(self) -> None:
+        """The tmux server is there before any command, so that it is no command's child."""
+        keeper = ("-d", "-s", "keeper", "tail", "-f", os.devnull)
+        self.tmux("-f", os.devnull, "new-session", *keeper)
         self.server = int(self.tmux("display-message", "-p", "#{pid}").stdout)
+
+    def cut_power(self) -> None:
+        """End every process, and what was known of them; what is on disk is left to the caller."""
+        self.tmux("kill-server")
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.commands, self.snapshots, self.trouble = [], [], []
+        self._start_server()
 
     def write_plan(self, issues: Mapping[int, tuple[int, ...]]) -> None:
         """The plan file: each issue with its dependencies, done by the agent script."""
@@ -135,24 +162,27 @@ class Theatre(Project):
         )
 
     def lay_fault(self, role: str, inject: str) -> None:
-        """Have the runner or the cancel of this role traced, and struck where `inject` is not ""."""
+        """Have the runner or the cancel of this role traced; struck too, unless `inject` is ""."""
         (self.room / "faults" / role).write_text(f"-e inject={inject}" if inject else "")
 
     def type(self, argv: tuple[str, ...], inject: str | None) -> Command:
         """Run a command to its end; traced unless `inject` is None, struck unless it is ""."""
         number = len(self.commands)
         trace = self.room / "traces" / f"command-{number}"
-        line = [sys.executable, "-c", _ENTRY, str(self.room / "python"), *argv]
+        line = [sys.executable, "-P", _HAND, str(self.room / "python"), *argv]
+        by_hand = inject is not None and inject.startswith(BY_HAND)
         if inject is not None:
-            strike = ["-e", f"inject={inject}"] if inject else []
+            strike = ["-e", f"inject={inject}"] if inject and not by_hand else []
             line = [
                 *("strace", *_TRACE, "-s", str(self.bytes_traced), "-o", str(trace)),
                 *(*strike, "--", *line),
             ]
+        began = time.time()
         done = subprocess.run(
             line,
             cwd=self.folder,
-            env=self.environment,
+            env=self.environment
+            | ({hand.STRIKE: inject.removeprefix(BY_HAND)} if inject and by_hand else {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -160,10 +190,31 @@ class Theatre(Project):
             check=False,
         )
         said = done.stdout.decode("utf-8", "replace")
-        command = Command(argv, done.returncode, said, f"command-{number}", trace)
+        command = Command(argv, done.returncode, said, f"command-{number}", began)
         self.commands.append(command)
         self.snapshots.append(self.journal().rpartition(b"\n")[0])
+        problem = self._unreadable()
+        if problem:
+            self.trouble.append(f"after {' '.join(argv)}: {problem}")
         return command
+
+    def _unreadable(self) -> str | None:
+        """Why what is on disk now cannot be read, by Gangline or by `jq`; None if it can."""
+        paths = AreaPaths(str(self.folder / ".workspace"), AREA)
+        store = Store(paths)
+        try:
+            store.load()
+            with open(paths.state, encoding="utf-8") as file:
+                json.load(file)
+        except GanglineError as error:
+            return f"the state cannot be loaded: {error.message}"
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            return f"the state file is no JSON: {error}"
+        finally:
+            store.close()
+        return None
 
     def journal(self) -> bytes:
         """The journal, wherever it is now; b"" if there is none."""
@@ -186,13 +237,17 @@ class Theatre(Project):
         return lines
 
     def left(self) -> dict[int, str]:
-        """Processes that should not be there when a batch is archived: all but the keeper's."""
+        """Processes that should not be there when a batch is archived: all but the keeper's.
+
+        A tmux 3.3a whose control client's reader was killed may keep that client for as long as the
+        server lives (its output can never be drained); it is tmux's own and holds nothing of ours.
+        """
         pane = self.tmux("list-panes", "-a", "-F", "#{session_name} #{pane_pid}").stdout
         keepers = {int(line.split()[1]) for line in pane.splitlines() if line.startswith("keeper ")}
         return {
             pid: words
             for pid, words in self.processes().items()
-            if pid != self.server and pid not in keepers
+            if pid != self.server and pid not in keepers and _CONTROL_CLIENT not in words
         }
 
     def calls(self, role: str) -> list[Call]:
@@ -218,10 +273,10 @@ class Play:
         issues: Mapping[int, tuple[int, ...]],
         *,
         acts: bool = True,
-        checkpoints: bool = True,
     ) -> None:
         self.theatre = theatre
         self._faults = faults
+        self.issues = issues
         self._acts = acts
         self.edited = False
         self.played_second_act = False
@@ -267,7 +322,7 @@ class Play:
             code = self._type("run", AREA, *source).code
             if code in (0, 1):
                 return
-        self.theatre.trouble.append(f"the batch never ends: {self.theatre.commands[-1].said}")
+        self.theatre.trouble.append("the batch never ends")
 
     def _retry(self, issue: str) -> None:
         wanted = b'"type":"retried"', f'"issue":"{issue}"'.encode()
@@ -276,7 +331,7 @@ class Play:
             lines = self.theatre.snapshots[-1].split(b"\n")
             if any(all(word in line for word in wanted) for line in lines):
                 return
-        self.theatre.trouble.append(f"#{issue} cannot be retried: {self.theatre.commands[-1].said}")
+        self.theatre.trouble.append(f"#{issue} cannot be retried")
 
     def _edit(self) -> None:
         """Set a status as people do: read, change, write beside, rename."""
@@ -299,10 +354,9 @@ class Play:
 
 
 # 5 waits for one that fails, 8 for one that dies once, 6 fails by its signal file.
-ISSUES: dict[int, tuple[int, ...]] = {
-    **{1: (), 2: (), 3: (), 4: (), 5: (2,)},
-    **{6: (1,), 7: (1,), 8: (3,)},
-}
+ISSUES: dict[int, tuple[int, ...]] = dict(
+    enumerate([(), (), (), (), (2,), (1,), (1,), (3,)], start=1)
+)
 
 
 def make_room() -> "tempfile.TemporaryDirectory[str]":

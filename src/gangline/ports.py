@@ -66,6 +66,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
         foreign: The specification's shell started it.
         plan: The person's own pane that it was typed into.
         since: When it was dispatched, UTC, ISO 8601; "" if the shell did not say.
+        boot_id: The boot in which it was dispatched; "" if nobody knows.
     """
 
     attempt_id: str
@@ -80,6 +81,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     foreign: bool = False
     plan: str | None = None
     since: str = ""
+    boot_id: str = ""
 
 
 class LaunchUnknownError(Exception):

@@ -49,6 +49,7 @@ def subject_of(
         foreign=attempt.foreign,
         plan=attempt.plan,
         since=attempt.started_at,
+        boot_id=attempt.boot_id,
     )
 
 

@@ -39,8 +39,7 @@ def run(argv: list[str]) -> int:
         sys.stdout.flush()
         return code
     except GanglineError as error:
-        print_error(error)
-        return error.exit_code
+        return _end_on(error)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
@@ -48,10 +47,10 @@ def run(argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_INTERRUPTED
     except OSError as error:  # after its kinds above: a disk that is full, read-only or torn down
-        return _end_on(error)
+        return _end_on(_refused_by_system(error))
 
 
-def _end_on(error: OSError) -> int:
+def _end_on(error: GanglineError) -> int:
     """Say it where that is still possible; the exit code.
 
     It may be the output itself that is full: what is left for it is then dropped, or the flush at
@@ -60,11 +59,11 @@ def _end_on(error: OSError) -> int:
     for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
         try:
             if number == 2:
-                print_error(_refused_by_system(error))
+                print_error(error)
             stream.flush()
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)
-    return StateError.exit_code
+    return error.exit_code
 
 
 def _refused_by_system(error: OSError) -> StateError:

@@ -237,7 +237,8 @@ def _mermaid(issues: "dict[str, dict[str, Any]]") -> str:
     for key, issue in issues.items():
         label = _label(key, issue["title"])
         lines.append(f'  {names[key]}["{label.translate(_MERMAID)}"]:::{issue["status"]}')
-    lines += [f"  {names[str(d)]} --> {names[k]}" for k, i in issues.items() for d in i["dependsOn"]]
+    edges = [(str(d), key) for key, issue in issues.items() for d in issue["dependsOn"]]
+    lines += [f"  {names[needed]} --> {names[key]}" for needed, key in edges]
     statuses = {issue["status"] for issue in issues.values()}
     lines += [f"  classDef {s} {style}" for s, style in _MERMAID_STYLES.items() if s in statuses]
     return "\n".join(lines)

@@ -255,8 +255,11 @@ class LocalHost:
         return found
 
     def _with_boot(self, seen: Evidence, subject: Subject) -> Evidence:
-        """No lock is held by a runner of another boot whose lock's name a power cut took."""
-        boot = seen.runner.boot_id if seen.runner else ""
+        """No lock is held by a runner of another boot whose lock's name a power cut took.
+
+        It may have taken the claim's name as well: then the intent tells the boot.
+        """
+        boot = seen.runner.boot_id if seen.runner else subject.boot_id
         if seen.lock is not Answer.UNKNOWN or not boot or self._folders.has_lock(subject):
             return seen
         try:

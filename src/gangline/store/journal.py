@@ -173,16 +173,20 @@ class Journal:
         return found
 
     def repair(self, found: Lines) -> None:
-        """Cut off a torn tail, durably (only under the lock)."""
-        if not found.torn and not found.heal:
-            return
-        fd = self._open_to_write()
-        os.ftruncate(fd, self._end)
-        if found.heal:
-            os.pwrite(fd, b"\n", self._end)
-            self._end += 1
-            self._unterminated = False
-        os.fsync(fd)
+        """Make durable what was read, without a torn tail (only under the lock).
+
+        Whoever wrote it may have been killed before its own sync, and from now on it is acted upon.
+        """
+        if found.torn or found.heal:
+            fd = self._open_to_write()
+            os.ftruncate(fd, self._end)
+            if found.heal:
+                os.pwrite(fd, b"\n", self._end)
+                self._end += 1
+                self._unterminated = False
+            os.fsync(fd)
+        elif found.lines:
+            os.fsync(self._open())
 
     def create(self) -> None:
         """Make the empty file; refuses one that has something in it."""
