@@ -222,7 +222,7 @@ def test_wheel_brings_the_scripts_along(project):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(unpacked)
     env = {"PYTHONPATH": str(unpacked)}
-    where = f'{sys.executable} -c "import gangline; print(gangline.__file__)"'
+    where = '"$0" -c "import gangline; print(gangline.__file__)"'
     assert project.run_shell(where, env).stdout.startswith(str(unpacked))
     project.run("shell", "install", check=0, env=env)
     assert installed(project) == SCRIPTS

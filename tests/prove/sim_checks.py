@@ -238,6 +238,13 @@ class Checks:
 
     # -- the end -------------------------------------------------------------------------------
 
+    def is_over(self):
+        """Whether the batch is: a command may have come after the orchestrator's last look."""
+        batch = Batch()
+        for line in self._journal().split(b"\n")[:-1]:
+            batch = replay(batch, decode_event(line))
+        return batch.is_over
+
     def at_the_end(self):
         """The journal alone, from its first line: order, budgets, acknowledged commands."""
         self.after_crash(power=True)

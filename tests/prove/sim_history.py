@@ -174,7 +174,7 @@ class History:
             policy=self.policy(),
             source="plan",
         )
-        while not self.live():
+        while not (self.live() and self.checks.is_over()):
             self.lives += 1
             if self.lives > _LIVES_MAX:
                 world.fail(f"{_LIVES_MAX} orchestrators, and no end")

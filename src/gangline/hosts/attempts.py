@@ -219,11 +219,15 @@ class AttemptFolders:
         return found
 
     def session(self, subject: Subject) -> tuple[int, int] | None:
-        """Pid and start time of the leader of the agent's session, if its runner came to say so."""
+        """Pid and start time of the leader of the agent's session, if its runner came to say so.
+
+        Raises:
+            OSError: it cannot be read now; the agent may live.
+        """
         try:
             path = os.path.join(self.path(subject.attempt_id), STARTING)
             found = _starting_decoder.decode(_read_small(path))
-        except (OSError, msgspec.DecodeError):
+        except (FileNotFoundError, msgspec.DecodeError):
             return None
         return found.pid, found.start_ticks
 

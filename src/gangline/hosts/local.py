@@ -381,7 +381,10 @@ def _with_survivors(seen: Evidence, subject: Subject, left: Answer) -> Evidence:
     can be ended; when none does, one that was started has died.
     """
     if seen.starting is Answer.YES:
-        return msgspec.structs.replace(seen, survivors=left)
+        # Its runner bears the mark too: that tells where a power cut took claim and lock.
+        gone = seen.claim is Claim.NONE and left is Answer.NO
+        lock = Answer.NO if gone else seen.lock
+        return msgspec.structs.replace(seen, lock=lock, survivors=left)
     if left is Answer.UNKNOWN:
         return msgspec.structs.replace(seen, starting=left)
     if left is Answer.YES:

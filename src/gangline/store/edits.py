@@ -126,7 +126,10 @@ def _is_torn(data: bytes, newest: Batch, journal: str) -> bool:
     ends_whole, data = data.endswith(b"}\n"), data.rstrip(b"\0")
     found = _SEQ.search(data)
     if found is None:
-        return len(data) < 4096 and StateEncoder(fold_at(journal, 1)).encode().startswith(data)
+        head, key, _ = StateEncoder(fold_at(journal, 1)).encode().partition(b'"seq":')
+        text = data.rstrip(b"\0")  # it ends before its number, or within it
+        number = text.removeprefix(head + key)
+        return (head + key).startswith(text) or (number != text and number.isdigit())
     seq = int(found[1])
     if not 1 <= seq <= newest.seq or ends_whole:
         return False
