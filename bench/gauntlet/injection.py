@@ -22,7 +22,7 @@ from gauntlet.targets import SHARED, WORKTREES, Target, role_name, targets_in
 KILL = "signal=SIGKILL"
 ERRORS = ("ENOSPC", "EIO", "EINTR")
 _KILLED = (-9, 137)
-_REFUSED = (4,)
+_REFUSED = (2, 4)  # 2: before anything of a batch is there
 _WATCHED_PLAYS = 3
 _ROUNDS_MAX = 6
 _PROGRESS = 50  # plays between two words to whoever waits
@@ -264,7 +264,13 @@ class Gauntlet:
 
     def _kill_pair(self, pair: tuple[Target, Target]) -> Result:
         faults = {target.role: target.strike(KILL) for target in pair}
-        return perform(pair[0].play, faults, allowed=_KILLED)
+        result = perform(pair[0].play, faults, allowed=_KILLED)
+        second = pair[1].role
+        if second in result.hit:
+            whose = pair[1].sites[0].partition(": ")[0]
+            found = (site.partition(": ")[2] for site in result.hit[second])
+            result.hit[second] = tuple(f"{whose}: {site}" for site in found)
+        return result
 
     # -- refusing --------------------------------------------------------------------------
 
@@ -272,7 +278,8 @@ class Gauntlet:
         """The system refuses each write, sync, rename and link in each of three ways."""
         part = Part("refused: ENOSPC, EIO, EINTR")
         names = (*WRITES, *SYNCS, *RENAMES, *LINKS)
-        every = [t for t in self.watched if t.name in names]
+        # No kernel refuses a pipe these ways; of what has a path everything is taken.
+        every = [t for t in self.watched if t.name in names and t.path]
         targets = list(only or self._sample(every, 1))
         part.calls = len(ERRORS) * len(set(every))
         jobs = [(target, f"error={error}") for target in targets for error in ERRORS]

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from gauntlet import hand
 from gauntlet.calls import TRACED, Call, read_calls
-from project import Project
+from project import Project, Started
 
 import gangline
 from gangline.errors import GanglineError
@@ -178,19 +178,21 @@ class Theatre(Project):
                 *(*strike, "--", *line),
             ]
         began = time.time()
-        done = subprocess.run(
+        strike_by_hand = {hand.STRIKE: inject.removeprefix(BY_HAND)} if inject and by_hand else {}
+        started = Started(
             line,
+            self.room / f"said-{number}",
             cwd=self.folder,
-            env=self.environment
-            | ({hand.STRIKE: inject.removeprefix(BY_HAND)} if inject and by_hand else {}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=COMMAND_SECONDS_MAX,
-            check=False,
+            env=self.environment | strike_by_hand,
         )
-        said = done.stdout.decode("utf-8", "replace")
-        command = Command(argv, done.returncode, said, f"command-{number}", began)
+        try:
+            code = started.wait(COMMAND_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            os.killpg(started.pid, signal.SIGKILL)  # strace and what it traces
+            started.wait()
+            raise
+        said = started.text()
+        command = Command(argv, code, said, f"command-{number}", began)
         self.commands.append(command)
         self.snapshots.append(self.journal().rpartition(b"\n")[0])
         problem = self._unreadable()
@@ -320,7 +322,8 @@ class Play:
             begun = begun and bool(self.theatre.journal())
             source = () if begun else ("--from", "plan.json", "--max-concurrent", "3")
             code = self._type("run", AREA, *source).code
-            if code in (0, 1):
+            gone = begun and not self._is_there()  # struck when it had just been archived
+            if code in (0, 1) or gone:
                 return
         self.theatre.trouble.append("the batch never ends")
 
