@@ -6,6 +6,7 @@ evidence of another boot (tests/unit/core); a clock that stepped back is a note 
 """
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -132,10 +133,14 @@ def test_hour_of_suspension_in_a_launch_has_one_agent_of_two_attempts(crew: Host
     crew.wait_for(lambda: crew.pane(1), "its pane is there, and its runner is slow")
     crew.kill_orchestrator(orchestrator)
     crew.run("pause", "work", check=0)
-    orchestrator = crew.orchestrate(boot_ahead=3600)
-    crew.wait_for(lambda: list(attempts.glob("*-1-a0/claim")), "the attempt is given up")
+    # It is stopped before it closes the pane: else the runner might not live to come too late.
+    retire = "gangline.hosts.local:LocalHost.retire"
+    orchestrator = crew.orchestrate(boot_ahead=3600, stop=[retire, 1])
+    crew.stopped(orchestrator)
+    assert list(attempts.glob("*-1-a0/claim")), "the attempt is given up"
     gate.touch()
     crew.wait_for(lambda: list(attempts.glob("*-1-a0/lock")), "and its runner comes too late")
+    orchestrator.send_signal(signal.SIGCONT)
     crew.run("resume", "work", check=0)
     crew.wait_for_starts(1)
     crew.let(1)
