@@ -24,9 +24,10 @@ from gangline.app.launching import subject_of
 from gangline.core.batch import Batch
 from gangline.core.codec import StateEncoder, decode_event, decode_state, format_of, replay
 from gangline.core.digest import BadLineError, digest_matches
-from gangline.core.events import FORMAT_VERSION, IllegalEventError
+from gangline.core.events import FORMAT_VERSION
 from gangline.core.evidence import Verdict, unreadable, verdict
 from gangline.core.issue import Attempt
+from gangline.core.transitions import IllegalEventError
 from gangline.errors import GanglineError, StateError
 from gangline.hosts.attempts import AttemptFolders
 from gangline.hosts.processes import living_marks

@@ -24,8 +24,9 @@ from gangline.core.codec import (
     replay,
 )
 from gangline.core.digest import digest_matches
-from gangline.core.events import FORMAT_VERSION, IllegalEventError
+from gangline.core.events import FORMAT_VERSION
 from gangline.core.graph import find_cycle
+from gangline.core.transitions import IllegalEventError
 from gangline.errors import GanglineError, InputError, StateError
 from gangline.store.area import AreaPaths
 from gangline.store.batches import Store

@@ -29,25 +29,19 @@ from gangline.core.events import (
     OrchestratorStopped,
     Outcome,
     Paused,
-    PlannedIssue,
     Policy,
     Reaping,
-    Refused,
     Released,
-    Reopened,
     Resumed,
-    Retried,
-    Skipped,
     StopFinished,
     StopRequested,
     Voided,
-    Wish,
-    Wished,
-    next_status,
 )
 from gangline.core.graph import heights
 from gangline.core.issue import Attempt, IssueState
+from gangline.core.issue_fold import fold_decision, new_issue, set_by_hand, settle
 from gangline.core.model import TERMINAL, Status
+from gangline.core.transitions import next_status
 
 _AttemptEvent = Launched | ConditionChanged | KillOrdered | Reaping | Voided | Ended
 
@@ -202,7 +196,7 @@ class Batch:
         elif isinstance(event, _AttemptEvent):
             self._fold_attempt(issue, event)
         else:
-            _fold_decision(issue, event)
+            fold_decision(issue, event)
         self._set_status(issue, status)
 
     def _set_status(self, issue: IssueState, status: Status) -> None:
@@ -264,7 +258,7 @@ class Batch:
                 attempt.ended_at = event.at
                 attempt.reason = event.reason
                 issue.voids += 1 if event.counted else 0
-                _settle_issue(issue, event.to, event.reason)
+                settle(issue, event.to, event.reason)
             case Ended():
                 attempt.outcome = event.outcome
                 attempt.ended_at = event.ended_at or event.at
@@ -274,7 +268,7 @@ class Batch:
                 issue.voids = 0
                 if event.outcome in (Outcome.DIED, Outcome.FAILED):
                     issue.spent += 1
-                _settle_issue(issue, event.to, event.reason)
+                settle(issue, event.to, event.reason)
 
     def _fold_batch(self, event: AnyEvent) -> None:
         match event:
@@ -315,16 +309,16 @@ class Batch:
         self.policy, self.source = event.policy, event.source
         self.base_commit = event.base_commit
         self.created_at = event.at
-        self.issues = {str(issue.id): _new_issue(issue) for issue in event.issues}
+        self.issues = {str(issue.id): new_issue(issue) for issue in event.issues}
         self.reindex()
 
     def _edit(self, event: Edited) -> None:
         """Take an edit that was found to hold together (core/edit.py)."""
-        issues = self.issues | {str(new.id): _new_issue(new) for new in event.issues}
+        issues = self.issues | {str(new.id): new_issue(new) for new in event.issues}
         for key, depends_on in event.depends_on.items():
             issues[key].depends_on = depends_on
         for key, status in event.statuses.items():
-            _set_by_hand(issues[key], status)
+            set_by_hand(issues[key], status)
         for key, wish in event.wishes.items():
             issues[key].wish, issues[key].wish_reason = wish, None
         for key, count in event.retries.items():
@@ -348,44 +342,3 @@ class Batch:
         dispatched = self.by_status[Status.DISPATCHED]
         for key in oldest_first:
             dispatched[key] = dispatched.pop(key)
-
-
-def _set_by_hand(issue: IssueState, status: Status) -> None:
-    if issue.status in TERMINAL and status not in TERMINAL:  # a new budget, as by `retry`
-        issue.spent = issue.voids = 0
-        issue.reason = issue.because = None
-    elif status in TERMINAL:
-        issue.reason, issue.because = f"set to {status} by hand", None
-    issue.status = status
-
-
-def _new_issue(planned: PlannedIssue) -> IssueState:
-    return IssueState(
-        id=planned.id,
-        title=planned.title,
-        depends_on=planned.depends_on,
-        agent=planned.agent,
-        status=Status.BLOCKED if planned.depends_on else Status.PENDING,
-    )
-
-
-def _settle_issue(issue: IssueState, to: Status, reason: str | None) -> None:
-    """What the end of an attempt leaves on its issue: the wish is granted, the reason kept."""
-    if issue.wish is Wish.RETRY and to is Status.PENDING:
-        issue.spent = issue.voids = 0
-    issue.wish = issue.wish_reason = None
-    issue.reason = None if to is Status.PENDING else reason
-
-
-def _fold_decision(issue: IssueState, event: IssueEvents) -> None:
-    match event:
-        case Skipped():
-            issue.because = event.because
-            issue.reason = f"dependency {event.because} did not complete" if event.because else None
-        case Refused():
-            issue.reason = event.reason
-        case Wished():
-            issue.wish, issue.wish_reason = event.wish, event.reason
-        case Retried() | Reopened():
-            issue.spent = issue.voids = 0
-            issue.reason = issue.because = None

@@ -9,37 +9,13 @@ comes back as evidence.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
-
-import msgspec
 
 from gangline.core.batch import Batch
-from gangline.core.events import (
-    AnyEvent,
-    Blocked,
-    Condition,
-    ConditionChanged,
-    Ended,
-    KillOrdered,
-    KillReason,
-    Reaping,
-    Skipped,
-    StopFinished,
-    Unblocked,
-    Voided,
-)
-from gangline.core.evidence import (
-    Answer,
-    Claim,
-    Evidence,
-    ExitRecord,
-    Foreign,
-    Signal,
-    Verdict,
-    unreadable,
-    verdict,
-)
-from gangline.core.issue import Attempt, IssueState
+from gangline.core.case import Case
+from gangline.core.decision import Decision, Effect, Look, Now, Reap, Start, Terminate, Void
+from gangline.core.dispatching import decide_dispatch, retry_charge, waiting_events
+from gangline.core.events import Condition, KillOrdered, KillReason, Reaping, Voided
+from gangline.core.evidence import Answer, Claim, Evidence, Foreign, Signal, Verdict, unreadable
 from gangline.core.model import Status
 from gangline.core.policy import (
     FOREIGN_LOOK_SECONDS,
@@ -47,7 +23,6 @@ from gangline.core.policy import (
     MASS_DEATH_MIN,
     REAP_GRACE_SECONDS,
     RECHECK_SECONDS,
-    Ruling,
     launch_timeout_seconds,
     reap_look_seconds,
     rule_on_death,
@@ -57,59 +32,19 @@ from gangline.core.policy import (
     rule_on_void,
 )
 
-
-class Now(msgspec.Struct, frozen=True, kw_only=True):
-    """The moment of a decision: the boot it belongs to and that boot's clock, in seconds."""
-
-    boot_id: str
-    boot_seconds: float
-
-
-class Start(NamedTuple):
-    """Prepare the issue's workspace, then record the intent and launch."""
-
-    issue: str
-
-
-class Void(NamedTuple):
-    """Fence the attempt: link its claim as void."""
-
-    issue: str
-    attempt: int
-
-
-class Terminate(NamedTuple):
-    """End a living attempt: politely through its runner, or hard (runner and all it started)."""
-
-    issue: str
-    attempt: int
-    hard: bool
-
-
-class Reap(NamedTuple):
-    """Signal whatever still bears the mark of a dead attempt: TERM, or KILL when hard."""
-
-    issue: str
-    attempt: int
-    hard: bool
-
-
-class Look(NamedTuple):
-    """Look at the attempt again after so many seconds; `confirm` when its death was doubted."""
-
-    issue: str
-    seconds: float
-    confirm: bool
-
-
-Effect = Start | Void | Terminate | Reap | Look
-
-
-class Decision(NamedTuple):
-    """What to record, then what to do."""
-
-    events: list[AnyEvent]
-    effects: list[Effect]
+__all__ = [
+    "Decision",
+    "Effect",
+    "Look",
+    "Now",
+    "Reap",
+    "Start",
+    "Terminate",
+    "Void",
+    "reconcile",
+    "retry_charge",
+    "waiting_events",
+]
 
 
 def reconcile(batch: Batch, evidence: Mapping[str, Evidence], now: Now) -> Decision:
@@ -136,69 +71,14 @@ def reconcile(batch: Batch, evidence: Mapping[str, Evidence], now: Now) -> Decis
         if key in doubted:
             decision.effects.append(Look(key, RECHECK_SECONDS, confirm=True))
             continue
-        _decide_attempt(_Case(batch, issue, attempt, seen, now), decision)
+        _decide_attempt(Case(batch, issue, attempt, seen, now), decision)
     decision.events.extend(waiting_events(batch))
     if not decision.events:
-        _decide_dispatch(batch, decision)
+        decide_dispatch(batch, decision)
     return decision
 
 
-class _Case(NamedTuple):
-    batch: Batch
-    issue: IssueState
-    attempt: Attempt
-    seen: Evidence
-    now: Now
-
-    def verdict(self) -> Verdict:
-        return verdict(self.seen, kill_ordered=self.attempt.kill is not None)
-
-    def other_boot(self) -> bool:
-        return not self.attempt.foreign and self.attempt.boot_id != self.now.boot_id
-
-    def seconds_since_intent(self) -> float:
-        return self.now.boot_seconds - self.attempt.boot_seconds
-
-    def cause(self) -> str:
-        """Why an attempt died, as far as it is proven."""
-        record = self.seen.exit or ExitRecord()
-        if self.seen.foreign is Foreign.ABSENT:
-            pane = self.attempt.pane
-            return f"its pane {pane} is gone" if pane else "there is no tmux server it could be in"
-        if self.seen.foreign is Foreign.IDLE:
-            return f"its pane {self.attempt.pane} is back at its shell, and it left no word"
-        if self.other_boot():
-            return "the machine was restarted"
-        if self.seen.server_gone is Answer.YES:
-            return "its tmux server is gone"
-        if record.runner_signal is not None:
-            return f"its pane was closed or told to end (signal {record.runner_signal})"
-        if record.signal is not None:
-            return f"the agent was killed by signal {record.signal}"
-        if record.code is not None:
-            return f"the agent was told to end (exit code {record.code})"
-        return "its runner was killed"
-
-    def stands(self, condition: Condition, text: str | None) -> ConditionChanged:
-        return ConditionChanged(
-            issue=self.issue.key, attempt=self.attempt.number, condition=condition, text=text
-        )
-
-    def ended(self, ruling: Ruling) -> Ended:
-        record = self.seen.exit or ExitRecord()
-        return Ended(
-            issue=self.issue.key,
-            attempt=self.attempt.number,
-            outcome=ruling.outcome,
-            to=ruling.to,
-            reason=ruling.reason,
-            exit_code=record.code,
-            exit_signal=record.signal,
-            ended_at=record.ended_at,
-        )
-
-
-def _decide_attempt(case: _Case, decision: Decision) -> None:
+def _decide_attempt(case: Case, decision: Decision) -> None:
     match case.verdict():
         case Verdict.NOT_STARTED:
             _decide_not_started(case, decision)
@@ -225,7 +105,7 @@ def _decide_attempt(case: _Case, decision: Decision) -> None:
             _decide_unknown(case, decision)
 
 
-def _decide_finished(case: _Case, decision: Decision) -> None:
+def _decide_finished(case: Case, decision: Decision) -> None:
     ruling = rule_on_end(case.issue, case.attempt, case.seen, case.batch.policy)
     if ruling.to is not Status.PENDING or case.seen.foreign in (None, Foreign.ABSENT, Foreign.IDLE):
         decision.events.append(case.ended(ruling))
@@ -235,7 +115,7 @@ def _decide_finished(case: _Case, decision: Decision) -> None:
         _decide_unknown(case, decision)
 
 
-def _decide_unknown(case: _Case, decision: Decision) -> None:
+def _decide_unknown(case: Case, decision: Decision) -> None:
     """Nothing is decided over what cannot be seen; if it stays so, a person is asked."""
     issue, seen = case.issue, case.seen
     doubtful = seen.foreign is Foreign.DOUBTFUL
@@ -255,7 +135,7 @@ def _decide_unknown(case: _Case, decision: Decision) -> None:
     decision.effects.append(Look(issue.key, RECHECK_SECONDS, confirm=False))
 
 
-def _void_reason(case: _Case) -> str:
+def _void_reason(case: Case) -> str:
     if case.other_boot():
         return "the machine was restarted before it ran"
     if case.seen.server_gone is Answer.YES:
@@ -267,7 +147,7 @@ def _void_reason(case: _Case) -> str:
     return "its runner never came to its claim"
 
 
-def _decide_not_started(case: _Case, decision: Decision) -> None:
+def _decide_not_started(case: Case, decision: Decision) -> None:
     """Wait for the claim until the launch timeout, then fence; at once where waiting is vain."""
     issue, attempt = case.issue, case.attempt
     remaining = launch_timeout_seconds(issue) - case.seconds_since_intent()
@@ -279,7 +159,7 @@ def _decide_not_started(case: _Case, decision: Decision) -> None:
         decision.effects.append(Look(issue.key, remaining, confirm=False))
 
 
-def _decide_running(case: _Case, decision: Decision) -> None:
+def _decide_running(case: Case, decision: Decision) -> None:
     issue, attempt, now = case.issue, case.attempt, case.now
     if attempt.condition is Condition.NEEDS_INPUT:  # it can be seen again
         decision.events.append(case.stands(Condition.WORKING, None))
@@ -308,7 +188,7 @@ def _decide_running(case: _Case, decision: Decision) -> None:
     decision.effects.append(Look(issue.key, 1.0 if hard else left, confirm=False))
 
 
-def _reason_to_kill(case: _Case) -> KillReason | None:
+def _reason_to_kill(case: Case) -> KillReason | None:
     if case.issue.wish is not None:
         return KillReason.WISH
     if case.seen.signal in (Signal.OK, Signal.FAILED):
@@ -321,7 +201,7 @@ def _reason_to_kill(case: _Case) -> KillReason | None:
     return None
 
 
-def _decide_died(case: _Case, decision: Decision) -> None:
+def _decide_died(case: Case, decision: Decision) -> None:
     """Survivors are reaped and seen gone first; then the rules decide."""
     issue, attempt, seen = case.issue, case.attempt, case.seen
     # exit.json is written when nothing is left; another boot leaves no process.
@@ -351,50 +231,10 @@ def _mass_death(batch: Batch, evidence: Mapping[str, Evidence], now: Now) -> set
         issue = batch.issues.get(key)
         if issue is None or issue.attempt is None or issue.status is not Status.DISPATCHED:
             continue
-        case = _Case(batch, issue, issue.attempt, seen, now)
+        case = Case(batch, issue, issue.attempt, seen, now)
         proven = case.other_boot() or seen.server_gone is Answer.YES or issue.attempt.foreign
         believed = seen.confirmed or issue.attempt.reaping_since is not None
         if case.verdict() is Verdict.DIED and not proven and not believed:
             suspects.add(key)
     alive = len(batch.by_status[Status.DISPATCHED])
     return suspects if len(suspects) >= MASS_DEATH_MIN and 2 * len(suspects) > alive else set()
-
-
-def waiting_events(batch: Batch) -> list[AnyEvent]:
-    """Unblock what waits for nothing; skip or block what must not run. Idempotent."""
-    events: list[AnyEvent] = []
-    skip = batch.policy.on_failed_dependency == "skip"
-    for key in batch.unblockable:
-        failed = _failed_dependency(batch, key) if skip else None
-        if failed:
-            events.append(Skipped(issue=key, because=failed))
-        else:
-            events.append(Unblocked(issue=key))
-    events.extend(Blocked(issue=key) for key in batch.misplaced)
-    if batch.is_killing and all(batch.is_foreign(key) for key in batch.dispatched):
-        events.append(StopFinished())
-    return events
-
-
-def _failed_dependency(batch: Batch, key: str) -> str | None:
-    for other in batch.issues[key].depends_on:
-        issue = batch.issues[other]
-        # What a person passed over is as if nobody needed it; `because` names a failed dependency.
-        passed_over = issue.status is Status.SKIPPED and issue.because is None
-        if issue.status is not Status.COMPLETED and not passed_over:
-            return other
-    return None
-
-
-def _decide_dispatch(batch: Batch, decision: Decision) -> None:
-    """Fill the free places, what the most work waits for first."""
-    if batch.paused or batch.draining or batch.stop is not None:
-        return
-    free = batch.policy.max_concurrent - len(batch.by_status[Status.DISPATCHED])
-    if free > 0:
-        decision.effects.extend(Start(key) for key in batch.ready(free))
-
-
-def retry_charge(issue: IssueState) -> int:
-    """What the next dispatch of the issue is charged: 1 for an automatic re-dispatch."""
-    return min(issue.spent, 1)

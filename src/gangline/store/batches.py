@@ -22,14 +22,9 @@ from gangline.core.codec import (
     replay,
 )
 from gangline.core.digest import digest_matches
-from gangline.core.events import (
-    AnyEvent,
-    BatchRestored,
-    BatchStarted,
-    IllegalEventError,
-    Policy,
-)
+from gangline.core.events import AnyEvent, BatchRestored, BatchStarted, Policy
 from gangline.core.model import IssueSpec
+from gangline.core.transitions import IllegalEventError
 from gangline.durable import make_folders, sync_folder, write_all
 from gangline.errors import StateError
 from gangline.store.area import AreaPaths

@@ -11,7 +11,6 @@ from gangline.core.events import (
     Dispatched,
     Ended,
     Held,
-    IllegalEventError,
     KillOrdered,
     KillReason,
     Launched,
@@ -26,9 +25,9 @@ from gangline.core.events import (
     Voided,
     Wish,
     Wished,
-    next_status,
 )
 from gangline.core.model import TERMINAL, Status
+from gangline.core.transitions import IllegalEventError, next_status
 
 S = Status
 

@@ -8,7 +8,8 @@ import sys
 import pytest
 from store_builders import AT, contents, dispatched, load, read, record, short_story
 
-from gangline.core.events import AnyEvent, Held, IllegalEventError, Paused, Released, Resumed
+from gangline.core.events import AnyEvent, Held, Paused, Released, Resumed
+from gangline.core.transitions import IllegalEventError
 from gangline.errors import EXIT_STATE, StateError
 from gangline.store.batches import Store
 

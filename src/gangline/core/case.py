@@ -1,0 +1,65 @@
+"""One attempt before its judge: what is recorded of it, what is seen of it, and the moment."""
+
+from typing import NamedTuple
+
+from gangline.core.batch import Batch
+from gangline.core.decision import Now
+from gangline.core.events import Condition, ConditionChanged, Ended
+from gangline.core.evidence import Answer, Evidence, ExitRecord, Foreign, Verdict, verdict
+from gangline.core.issue import Attempt, IssueState
+from gangline.core.policy import Ruling
+
+
+class Case(NamedTuple):
+    batch: Batch
+    issue: IssueState
+    attempt: Attempt
+    seen: Evidence
+    now: Now
+
+    def verdict(self) -> Verdict:
+        return verdict(self.seen, kill_ordered=self.attempt.kill is not None)
+
+    def other_boot(self) -> bool:
+        return not self.attempt.foreign and self.attempt.boot_id != self.now.boot_id
+
+    def seconds_since_intent(self) -> float:
+        return self.now.boot_seconds - self.attempt.boot_seconds
+
+    def cause(self) -> str:
+        """Why an attempt died, as far as it is proven."""
+        record = self.seen.exit or ExitRecord()
+        if self.seen.foreign is Foreign.ABSENT:
+            pane = self.attempt.pane
+            return f"its pane {pane} is gone" if pane else "there is no tmux server it could be in"
+        if self.seen.foreign is Foreign.IDLE:
+            return f"its pane {self.attempt.pane} is back at its shell, and it left no word"
+        if self.other_boot():
+            return "the machine was restarted"
+        if self.seen.server_gone is Answer.YES:
+            return "its tmux server is gone"
+        if record.runner_signal is not None:
+            return f"its pane was closed or told to end (signal {record.runner_signal})"
+        if record.signal is not None:
+            return f"the agent was killed by signal {record.signal}"
+        if record.code is not None:
+            return f"the agent was told to end (exit code {record.code})"
+        return "its runner was killed"
+
+    def stands(self, condition: Condition, text: str | None) -> ConditionChanged:
+        return ConditionChanged(
+            issue=self.issue.key, attempt=self.attempt.number, condition=condition, text=text
+        )
+
+    def ended(self, ruling: Ruling) -> Ended:
+        record = self.seen.exit or ExitRecord()
+        return Ended(
+            issue=self.issue.key,
+            attempt=self.attempt.number,
+            outcome=ruling.outcome,
+            to=ruling.to,
+            reason=ruling.reason,
+            exit_code=record.code,
+            exit_signal=record.signal,
+            ended_at=record.ended_at,
+        )

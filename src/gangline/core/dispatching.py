@@ -1,0 +1,47 @@
+"""What may run next: what waits for nothing any more, and which places are free."""
+
+from gangline.core.batch import Batch
+from gangline.core.decision import Decision, Start
+from gangline.core.events import AnyEvent, Blocked, Skipped, StopFinished, Unblocked
+from gangline.core.issue import IssueState
+from gangline.core.model import Status
+
+
+def waiting_events(batch: Batch) -> list[AnyEvent]:
+    """Unblock what waits for nothing; skip or block what must not run. Idempotent."""
+    events: list[AnyEvent] = []
+    skip = batch.policy.on_failed_dependency == "skip"
+    for key in batch.unblockable:
+        failed = _failed_dependency(batch, key) if skip else None
+        if failed:
+            events.append(Skipped(issue=key, because=failed))
+        else:
+            events.append(Unblocked(issue=key))
+    events.extend(Blocked(issue=key) for key in batch.misplaced)
+    if batch.is_killing and all(batch.is_foreign(key) for key in batch.dispatched):
+        events.append(StopFinished())
+    return events
+
+
+def _failed_dependency(batch: Batch, key: str) -> str | None:
+    for other in batch.issues[key].depends_on:
+        issue = batch.issues[other]
+        # What a person passed over is as if nobody needed it; `because` names a failed dependency.
+        passed_over = issue.status is Status.SKIPPED and issue.because is None
+        if issue.status is not Status.COMPLETED and not passed_over:
+            return other
+    return None
+
+
+def decide_dispatch(batch: Batch, decision: Decision) -> None:
+    """Fill the free places, what the most work waits for first."""
+    if batch.paused or batch.draining or batch.stop is not None:
+        return
+    free = batch.policy.max_concurrent - len(batch.by_status[Status.DISPATCHED])
+    if free > 0:
+        decision.effects.extend(Start(key) for key in batch.ready(free))
+
+
+def retry_charge(issue: IssueState) -> int:
+    """What the next dispatch of the issue is charged: 1 for an automatic re-dispatch."""
+    return min(issue.spent, 1)
