@@ -31,6 +31,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         setup: A command to run in a new worktree first, or None; `setup_done` marks it as done.
         log_bytes: Cap of output.log.
         pane: The person's own idle pane to type the launch into; None for a window of ours.
+        reader: Which of agents/readers understands what it prints; None: it is shown as it is.
+        interactive: It runs on the pane's own terminal, and a person can type to it.
     """
 
     attempt_id: str
@@ -54,6 +56,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     pane: str | None = None
     keep_failed: bool = True
     keep_completed: bool = False
+    reader: str | None = None
+    interactive: bool = False
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ grow with the batch.
 """
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from gangline.core.events import (
     AnyEvent,
@@ -42,6 +42,7 @@ from gangline.core.issue import Attempt, IssueState
 from gangline.core.issue_fold import fold_decision, new_issue, set_by_hand, settle
 from gangline.core.model import TERMINAL, Status
 from gangline.core.transitions import next_status
+from gangline.core.usage import Usage
 
 _AttemptEvent = Launched | ConditionChanged | KillOrdered | Reaping | Voided | Ended
 
@@ -67,6 +68,7 @@ class Batch:
         # "leave": the orchestrator is to end; "kill": the agents first; "finish": a kill that was
         # interrupted is finished by a later start, which then goes on.
         self.stop: str | None = None
+        self.usage = Usage()  # of all attempts that are over
         self.extra: dict[str, object] = {}  # unknown keys of the state file, kept
         self.reindex()
 
@@ -84,6 +86,8 @@ class Batch:
         self.unblockable: dict[str, None] = {}
         self.misplaced: dict[str, None] = {}
         self.changed: set[str] = set(self.issues)  # since the state file was last encoded
+        attempts = (attempt for issue in self.issues.values() for attempt in issue.attempts)
+        self.usage = sum((a.usage for a in attempts if a.usage is not None), Usage())
         self._height = heights(self._open_graph())
         self._order = {key: place for place, key in enumerate(self.issues)}
         self._ready: list[tuple[tuple[int, int], str]] = []
@@ -150,11 +154,16 @@ class Batch:
         """`{batchId}-{issue}-a{n}`, also the name of the attempt's folder."""
         return f"{self.batch_id}-{key}-a{number}"
 
-    def ready(self, count: int) -> list[str]:
+    def account_of(self, issue: IssueState) -> str | None:
+        """Whose usage limit its next attempt is under; None while no agent is named."""
+        name = issue.agent or self.agent
+        return self.policy.accounts.get(name, name) if name else None
+
+    def ready(self, count: int, held_back: Container[str | None] = ()) -> list[str]:
         """Up to `count` issues to dispatch next: what the most work waits for first.
 
-        Held issues are passed over. Stale entries of the heap are dropped on the way, which
-        changes no answer.
+        Held issues are passed over, and those of the accounts that are `held_back`. Stale entries
+        of the heap are dropped on the way, which changes no answer.
         """
         chosen: list[str] = []
         put_back: list[tuple[tuple[int, int], str]] = []
@@ -166,7 +175,7 @@ class Batch:
             if put_back and put_back[-1] == entry:
                 continue
             put_back.append(entry)
-            if not issue.held:
+            if not issue.held and (not held_back or self.account_of(issue) not in held_back):
                 chosen.append(entry[1])
         for entry in put_back:
             heapq.heappush(self._ready, entry)
@@ -232,8 +241,12 @@ class Batch:
                 agent=event.agent,
                 branch=event.branch,
                 plan=event.plan,
+                account=event.account,
+                session=event.session,
+                resumed=event.resumed,
             )
         )
+        issue.messages = issue.messages[event.messages :]
 
     def _fold_attempt(self, issue: IssueState, event: _AttemptEvent) -> None:
         attempt = issue.attempts[-1]
@@ -246,7 +259,8 @@ class Batch:
             case ConditionChanged():
                 working = event.condition is Condition.WORKING
                 attempt.condition = None if working else event.condition
-                attempt.question = event.text
+                attempt.question, attempt.until = event.text, event.until
+                attempt.asked = event.asked
             case KillOrdered():
                 attempt.kill = event.why
                 attempt.kill_boot_id = event.boot_id
@@ -265,6 +279,9 @@ class Batch:
                 attempt.exit_code = event.exit_code
                 attempt.exit_signal = event.exit_signal
                 attempt.reason = event.reason
+                attempt.session = event.session or attempt.session
+                attempt.usage = event.usage
+                self.usage += event.usage or Usage()
                 issue.voids = 0
                 if event.outcome in (Outcome.DIED, Outcome.FAILED):
                     issue.spent += 1

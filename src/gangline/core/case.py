@@ -5,9 +5,18 @@ from typing import NamedTuple
 from gangline.core.batch import Batch
 from gangline.core.decision import Now
 from gangline.core.events import Condition, ConditionChanged, Ended
-from gangline.core.evidence import Answer, Evidence, ExitRecord, Foreign, Verdict, verdict
+from gangline.core.evidence import (
+    Answer,
+    Evidence,
+    ExitRecord,
+    Foreign,
+    Progress,
+    Verdict,
+    verdict,
+)
 from gangline.core.issue import Attempt, IssueState
 from gangline.core.policy import Ruling
+from gangline.core.usage import Usage
 
 
 class Case(NamedTuple):
@@ -46,9 +55,29 @@ class Case(NamedTuple):
             return f"the agent was told to end (exit code {record.code})"
         return "its runner was killed"
 
-    def stands(self, condition: Condition, text: str | None) -> ConditionChanged:
+    def progress(self) -> Progress:
+        """What its output tells; nothing where nobody reads it."""
+        return self.seen.progress or Progress()
+
+    def usage(self) -> Usage:
+        """What this attempt has used up so far."""
+        told = self.progress()
+        return Usage(
+            input_tokens=told.input_tokens,
+            output_tokens=told.output_tokens,
+            cost_usd=told.cost_usd,
+            seconds=0.0 if self.other_boot() else round(max(0.0, self.seconds_since_intent()), 3),
+        )
+
+    def stands(
+        self, condition: Condition, text: str | None, until: float | None = None
+    ) -> ConditionChanged:
         return ConditionChanged(
-            issue=self.issue.key, attempt=self.attempt.number, condition=condition, text=text
+            issue=self.issue.key,
+            attempt=self.attempt.number,
+            condition=condition,
+            text=text,
+            until=until,
         )
 
     def ended(self, ruling: Ruling) -> Ended:
@@ -62,4 +91,6 @@ class Case(NamedTuple):
             exit_code=record.code,
             exit_signal=record.signal,
             ended_at=record.ended_at,
+            session=self.progress().session,
+            usage=None if self.attempt.foreign else self.usage(),
         )

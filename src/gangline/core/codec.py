@@ -112,6 +112,9 @@ class Detail(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
     reason: str | None = None
     because: str | None = None
     entry: dict[str, Any] = msgspec.field(default_factory=dict)
+    messages: list[str] = msgspec.field(default_factory=list)
+    wish_boot_id: str = ""
+    wish_boot_seconds: float = 0.0
     attempts: list[Attempt] = msgspec.field(default_factory=list)
 
 
@@ -277,17 +280,7 @@ def _batch_of(state: StateFile) -> Batch:
             id=issue_id,
             depends_on=tuple(map(str, state.dag.get(key, ()))),
             status=state.status.get(key, Status.PENDING),
-            title=detail.title,
-            agent=detail.agent,
-            spent=detail.spent,
-            voids=detail.voids,
-            held=detail.held,
-            wish=detail.wish,
-            wish_reason=detail.wish_reason,
-            reason=detail.reason,
-            because=detail.because,
-            entry=detail.entry,
-            attempts=detail.attempts,
+            **{name: getattr(detail, name) for name in _DETAIL_FIELDS},
         )
     try:
         batch.reindex()

@@ -12,10 +12,15 @@ from gangline.core.events import AnyEvent
 
 
 class Now(msgspec.Struct, frozen=True, kw_only=True):
-    """The moment of a decision: the boot it belongs to and that boot's clock, in seconds."""
+    """The moment of a decision: the boot it belongs to and that boot's clock, in seconds.
+
+    `epoch_seconds` is the wall clock. It may step, so nothing is decided by it but when a service's
+    usage limit ends: the service says that in wall time, and too early costs one more refusal.
+    """
 
     boot_id: str
     boot_seconds: float
+    epoch_seconds: float = 0.0
 
 
 class Start(NamedTuple):

@@ -1,10 +1,11 @@
 """What may run next: what waits for nothing any more, and which places are free."""
 
 from gangline.core.batch import Batch
-from gangline.core.decision import Decision, Start
-from gangline.core.events import AnyEvent, Blocked, Skipped, StopFinished, Unblocked
-from gangline.core.issue import IssueState
+from gangline.core.decision import Decision, Now, Start
+from gangline.core.events import AnyEvent, Blocked, Condition, Skipped, StopFinished, Unblocked
+from gangline.core.issue import Attempt, IssueState
 from gangline.core.model import Status
+from gangline.core.usage import used_up
 
 
 def waiting_events(batch: Batch) -> list[AnyEvent]:
@@ -33,13 +34,29 @@ def _failed_dependency(batch: Batch, key: str) -> str | None:
     return None
 
 
-def decide_dispatch(batch: Batch, decision: Decision) -> None:
-    """Fill the free places, what the most work waits for first."""
-    if batch.paused or batch.draining or batch.stop is not None:
+def decide_dispatch(batch: Batch, decision: Decision, now: Now) -> None:
+    """Fill the free places, what the most work waits for first.
+
+    What is parked by a usage limit holds no place; what shares its account is held back with it.
+    """
+    if batch.paused or batch.draining or batch.stop is not None or budget_used_up(batch):
         return
-    free = batch.policy.max_concurrent - len(batch.by_status[Status.DISPATCHED])
+    dispatched = batch.by_status[Status.DISPATCHED]
+    limited = [a for a in (batch.issues[key].attempts[-1] for key in dispatched) if is_parked(a)]
+    free = batch.policy.max_concurrent - len(dispatched) + len(limited)
     if free > 0:
-        decision.effects.extend(Start(key) for key in batch.ready(free))
+        accounts = {a.account for a in limited if now.epoch_seconds < (a.until or 0.0)}
+        decision.effects.extend(Start(key) for key in batch.ready(free, accounts))
+
+
+def is_parked(attempt: Attempt) -> bool:
+    """Whether the attempt waits for the end of a usage limit."""
+    return attempt.condition is Condition.LIMITED
+
+
+def budget_used_up(batch: Batch) -> str | None:
+    """What of the batch's own budget is used up, in words; None while nothing is."""
+    return used_up(batch.usage, batch.policy.batch_budget)
 
 
 def retry_charge(issue: IssueState) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from gangline.core.model import IssueId, Status
+from gangline.core.usage import Limits, Usage
 
 FORMAT_VERSION = 1
 
@@ -23,6 +24,10 @@ class Outcome(StrEnum):
     VOID = "void"  # never ran
     REFUSED = "refused"  # the runner would not start it: wrong folder, no such program
     KILLED = "killed"  # ended by a journalled kill of ours
+    LIMITED = "limited"  # its service's usage limit was hit; goes on afterwards, uncharged
+    SESSION_LOST = (
+        "session-lost"  # the session to be resumed was not there; starts afresh, uncharged
+    )
 
 
 class KillReason(StrEnum):
@@ -32,6 +37,9 @@ class KillReason(StrEnum):
     STOP = "stop"  # gangline stop --kill
     TIMEOUT = "timeout"  # attempt_minutes
     SIGNAL = "signal"  # the agent wrote its signal file: its work is over
+    LIMIT = "limit"  # its service's usage limit was hit: it waits in vain
+    BUDGET = "budget"  # [budget] is used up
+    STALL = "stall"  # it stalled, and [stall] action says so
 
 
 class Wish(StrEnum):
@@ -49,10 +57,20 @@ class Condition(StrEnum):
 
     WORKING = "working"
     NEEDS_INPUT = "needs-input"  # a person has to answer or decide
+    STALLED = "stalled"  # no output, no CPU, no change in its worktree
+    LIMITED = "limited"  # its service's usage limit was hit, until a time
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The rules of a batch, recorded in it (units: issues, minutes, megabytes)."""
+    """The rules of a batch, recorded in it (units: issues, minutes, megabytes).
+
+    Attributes:
+        stall_minutes: Silence after which an attempt is stalled; None: never.
+        stall_action: What is done then: "report", "retry" or "fail".
+        budget: Limits of one issue, over all its attempts.
+        batch_budget: Limits of the batch: over them nothing new is dispatched.
+        accounts: Agent to account, where several agents share one; else an agent is its own.
+    """
 
     max_concurrent: int = 4
     retry_max: int = 1
@@ -60,6 +78,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     on_failed_dependency: str = "run"
     attempt_minutes: float | None = None
     log_mb: float = 100.0
+    stall_minutes: float | None = None
+    stall_action: str = "report"
+    budget: Limits = Limits()
+    batch_budget: Limits = Limits()
+    accounts: dict[str, str] = {}
 
 
 class PlannedIssue(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
@@ -237,7 +260,9 @@ class Dispatched(IssueEvent, frozen=True, kw_only=True, tag="dispatched"):
 
     `mark` holds random bits and is in the environment of every process of the attempt;
     `boot_seconds` is the boot clock (CLOCK_BOOTTIME) at the intent; `plan` is the person's own idle
-    pane that it is going to be typed into, None for a window of ours.
+    pane that it is going to be typed into, None for a window of ours. `session` is the agent's own,
+    as far as it is known before; `resumed`: it goes on, else `afresh` may say why not. `messages`
+    counts what a person said that goes with the prompt.
     """
 
     attempt: int
@@ -249,6 +274,11 @@ class Dispatched(IssueEvent, frozen=True, kw_only=True, tag="dispatched"):
     agent: str | None = None
     branch: str | None = None
     plan: str | None = None
+    account: str | None = None
+    session: str | None = None
+    resumed: bool = False
+    afresh: str | None = None
+    messages: int = 0
 
 
 class Launched(IssueEvent, frozen=True, kw_only=True, tag="launched"):
@@ -260,18 +290,32 @@ class Launched(IssueEvent, frozen=True, kw_only=True, tag="launched"):
 
 
 class ConditionChanged(IssueEvent, frozen=True, kw_only=True, tag="condition-changed"):
-    """How a living attempt stands now; `text` says what is asked of a person."""
+    """How an attempt stands now; `text` says what is asked of a person, or why.
+
+    `until` is when a limit ends, in seconds of the epoch; `asked` says that the agent itself asks.
+    """
 
     attempt: int
     condition: Condition
     text: str | None = None
+    until: float | None = None
+    asked: bool = False
+
+
+class Sent(IssueEvent, frozen=True, kw_only=True, tag="sent"):
+    """A person said something to the agent: it goes with the next prompt, unless it was typed."""
+
+    text: str
+    typed: bool = False
 
 
 class Wished(IssueEvent, frozen=True, kw_only=True, tag="wished"):
-    """A command or edit for an issue whose attempt still lives."""
+    """A command or edit for an issue whose attempt still lives; an agent's own has its moment."""
 
     wish: Wish
     reason: str | None = None
+    boot_id: str = ""
+    boot_seconds: float = 0.0
 
 
 class KillOrdered(IssueEvent, frozen=True, kw_only=True, tag="kill-ordered"):
@@ -302,7 +346,10 @@ class Voided(IssueEvent, frozen=True, kw_only=True, tag="voided"):
 
 
 class Ended(IssueEvent, frozen=True, kw_only=True, tag="ended"):
-    """The attempt has ended and nothing of it is left. `to` is the issue's next status."""
+    """The attempt has ended and nothing of it is left. `to` is the issue's next status.
+
+    `session` is the agent's own, as it was seen; `usage` what it says that it used up.
+    """
 
     attempt: int
     outcome: Outcome
@@ -311,6 +358,8 @@ class Ended(IssueEvent, frozen=True, kw_only=True, tag="ended"):
     exit_code: int | None = None
     exit_signal: int | None = None
     ended_at: str | None = None
+    session: str | None = None
+    usage: Usage | None = None
 
 
 IssueEvents = (
@@ -326,6 +375,7 @@ IssueEvents = (
     | Dispatched
     | Launched
     | ConditionChanged
+    | Sent
     | Wished
     | KillOrdered
     | Reaping

@@ -74,6 +74,36 @@ class RunnerIdentity(msgspec.Struct, frozen=True):
     boot_id: str
 
 
+class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """progress.json: what the agent's own output tells, written by the runner as it reads it.
+
+    Attributes:
+        session: The agent's own session, as it was seen in its output.
+        input_tokens, output_tokens, cost_usd: See Usage.
+        tool: The tool call that is in flight, in words: a long one is no stall.
+        limited, limited_until, limit_text: Its service's usage limit was hit, until this second of
+            the epoch, if it said so.
+        needs: What it waits for that only a person can do, in words.
+        failure: Why it did not succeed, also where its exit code is 0.
+        failure_kind: "permission", "auth", "limit", "api", "no-session", "session-in-use", "error".
+        last_words: The last it said.
+    """
+
+    session: str | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = None
+    tool: str | None = None
+    retrying: str | None = None
+    limited: bool = False
+    limited_until: float | None = None
+    limit_text: str | None = None
+    needs: str | None = None
+    failure: str | None = None
+    failure_kind: str | None = None
+    last_words: str | None = None
+
+
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """Everything seen of one attempt in one look.
 
@@ -87,6 +117,9 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         confirmed: A second look at a death that came with many others.
         foreign: For an attempt that Gangline did not start, all there is to see besides the signal.
         doubted: It was looked at before and could not be seen then either.
+        progress: What its output tells; None where nobody reads it.
+        quiet_seconds: For how long nothing of a living attempt has moved (output, CPU, worktree);
+            None: not looked for, or unknown.
     """
 
     attempt: int
@@ -102,6 +135,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     confirmed: bool = False
     foreign: Foreign | None = None
     doubted: bool = False
+    progress: Progress | None = None
+    quiet_seconds: float | None = None
 
 
 class Verdict(StrEnum):

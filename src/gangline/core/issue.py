@@ -6,6 +6,7 @@ import msgspec
 
 from gangline.core.events import Condition, KillReason, Outcome, Wish
 from gangline.core.model import IssueId, Status
+from gangline.core.usage import Usage
 
 
 class Attempt(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
@@ -15,7 +16,10 @@ class Attempt(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
         plan: The person's own pane it was typed into; None for a window of ours.
         foreign: The specification's shell started it: there is no folder, mark or runner of it, and
             only its pane tells how it stands (DESIGN.md section 4, "Foreign attempts").
-        condition: None is `working`; `question` is what a person is asked.
+        condition: None is `working`; `question` is what a person is asked, or why; `until` when a
+            limit ends (seconds of the epoch); `asked`: the agent itself asks.
+        account: Whose usage limit it is under.
+        session: The agent's own session; `resumed`: it went on with one of an attempt before.
     """
 
     number: int
@@ -32,6 +36,12 @@ class Attempt(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
     foreign: bool = False
     condition: Condition | None = None
     question: str | None = None
+    until: float | None = None
+    asked: bool = False
+    account: str | None = None
+    session: str | None = None
+    resumed: bool = False
+    usage: Usage | None = None
     kill: KillReason | None = None
     kill_boot_id: str = ""
     kill_boot_seconds: float = 0.0
@@ -51,6 +61,8 @@ class IssueState(msgspec.Struct, kw_only=True):
         voids: Launches in a row that never ran.
         because: The failed dependency for which it was skipped.
         entry: Keys of its entry in `dispatched` that are not ours, kept.
+        messages: What a person said to its agent and no prompt has told it yet.
+        wish_boot_id, wish_boot_seconds: When an agent said the wish of itself; "" if a person did.
     """
 
     id: IssueId
@@ -66,6 +78,9 @@ class IssueState(msgspec.Struct, kw_only=True):
     reason: str | None = None
     because: str | None = None
     entry: dict[str, Any] = msgspec.field(default_factory=dict)
+    messages: list[str] = msgspec.field(default_factory=list)
+    wish_boot_id: str = ""
+    wish_boot_seconds: float = 0.0
     attempts: list[Attempt] = msgspec.field(default_factory=list)
 
     @property
@@ -82,3 +97,8 @@ class IssueState(msgspec.Struct, kw_only=True):
     def retry_count(self) -> int:
         """The specification's `retryCount`: automatic re-dispatches charged to the open attempt."""
         return self.attempts[-1].retry if self.attempts else 0
+
+    @property
+    def usage(self) -> Usage:
+        """What its attempts that are over have used up."""
+        return sum((a.usage for a in self.attempts if a.usage is not None), Usage())

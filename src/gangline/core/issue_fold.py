@@ -6,11 +6,12 @@ from gangline.core.events import (
     Refused,
     Reopened,
     Retried,
+    Sent,
     Skipped,
     Wish,
     Wished,
 )
-from gangline.core.issue import IssueState
+from gangline.core.issue import Attempt, IssueState
 from gangline.core.model import TERMINAL, Status
 
 
@@ -35,9 +36,10 @@ def new_issue(planned: PlannedIssue) -> IssueState:
 
 def settle(issue: IssueState, to: Status, reason: str | None) -> None:
     """What the end of an attempt leaves on its issue: the wish is granted, the reason kept."""
-    if issue.wish is Wish.RETRY and to is Status.PENDING:
+    if to is Status.PENDING and (issue.wish is Wish.RETRY or issue.messages):
         issue.spent = issue.voids = 0
     issue.wish = issue.wish_reason = None
+    issue.wish_boot_id, issue.wish_boot_seconds = "", 0.0
     issue.reason = None if to is Status.PENDING else reason
 
 
@@ -50,6 +52,18 @@ def fold_decision(issue: IssueState, event: IssueEvents) -> None:
             issue.reason = event.reason
         case Wished():
             issue.wish, issue.wish_reason = event.wish, event.reason
+            issue.wish_boot_id, issue.wish_boot_seconds = event.boot_id, event.boot_seconds
+        case Sent():
+            if not event.typed:
+                issue.messages = [*issue.messages, event.text]
+            if issue.status is Status.DISPATCHED:
+                _answer(issue.attempts[-1])
         case Retried() | Reopened():
             issue.spent = issue.voids = 0
             issue.reason = issue.because = None
+
+
+def _answer(attempt: Attempt) -> None:
+    """What the agent asked has an answer, which is on its way."""
+    if attempt.asked:
+        attempt.asked, attempt.condition, attempt.question = False, None, None

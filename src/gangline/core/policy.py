@@ -6,9 +6,10 @@ outranks what the attempt achieved; an acknowledged cancel outranks even a succe
 """
 
 from typing import NamedTuple
+from zlib import crc32
 
 from gangline.core.events import KillReason, Outcome, Policy, Wish
-from gangline.core.evidence import Evidence, ExitRecord, Signal
+from gangline.core.evidence import Evidence, ExitRecord, Progress, Signal
 from gangline.core.issue import Attempt, IssueState
 from gangline.core.model import Status
 
@@ -20,6 +21,12 @@ REAP_GRACE_SECONDS = 2.0  # between TERM and KILL for what a dead attempt left
 REAP_LOOK_SECONDS = 0.05
 REAP_LOOK_SECONDS_MAX = 2.0  # what cannot be ended (a process in the kernel) is not asked for ever
 MASS_DEATH_MIN = 3
+LIMIT_WAIT_SECONDS = 900.0  # where the service did not say when its limit ends
+LIMIT_WAIT_SECONDS_MAX = 7200.0
+LIMIT_SECONDS_MAX = 8 * 86_400.0  # weekly limits there are; later ends are misread
+LIMIT_JITTER_SECONDS = 30.0
+DONE_GRACE_SECONDS = 60.0  # for an agent that said it is done, to end by itself
+_GOES_ON = "it goes on with what a person said"
 RECHECK_SECONDS = 2.0
 FOREIGN_LOOK_SECONDS = 5.0  # nothing wakes us when one ends
 
@@ -29,6 +36,13 @@ _GRANTED = {
     Wish.RETRY: (Status.PENDING, "to be retried"),
     Wish.COMPLETE: (Status.COMPLETED, "declared completed"),
     Wish.FAIL: (Status.FAILED, "declared failed"),
+}
+
+
+_WORDS_OF_KILL = {
+    KillReason.TIMEOUT: "ran longer than {policy.attempt_minutes} minutes",
+    KillReason.STALL: "stalled: nothing of it moved for {policy.stall_minutes:g} minutes",
+    KillReason.BUDGET: "its budget is used up",
 }
 
 
@@ -75,11 +89,12 @@ def rule_on_end(issue: IssueState, attempt: Attempt, seen: Evidence, policy: Pol
     if seen.signal is Signal.OK or seen.signal is Signal.FAILED:
         achieved = seen.signal is Signal.OK
         reason = None if achieved else "the agent's signal file says it failed"
-    elif attempt.kill is KillReason.TIMEOUT:
-        achieved, reason = False, f"ran longer than {policy.attempt_minutes} minutes"
+    elif attempt.kill in _WORDS_OF_KILL:
+        achieved, reason = False, _WORDS_OF_KILL[attempt.kill].format(policy=policy)
     else:
-        achieved = record.code == 0 and attempt.kill is not KillReason.STOP
-        reason = None if achieved else _words(record)
+        told = seen.progress.failure if seen.progress else None
+        achieved = record.code == 0 and attempt.kill is not KillReason.STOP and told is None
+        reason = None if achieved else _words(record, told)
     return _settle(issue, attempt, policy, achieved=achieved, reason=reason)
 
 
@@ -93,6 +108,8 @@ def rule_on_death(
         return rule_on_end(issue, attempt, seen, policy)
     if issue.wish is not None:
         return Ruling(Outcome.DIED, *_grant(issue, issue.wish))
+    if issue.messages:
+        return Ruling(Outcome.DIED, Status.PENDING, f"{cause}; {_GOES_ON}")
     if issue.spent + 1 <= policy.retry_max:
         return Ruling(Outcome.DIED, Status.PENDING, cause)
     again = "died again" if issue.spent else "died"
@@ -112,11 +129,15 @@ def _settle(
         outcome = Outcome.KILLED
     if issue.wish is not None:
         return Ruling(outcome, *_grant(issue, issue.wish))
+    if issue.messages:
+        return Ruling(outcome, Status.PENDING, _GOES_ON)
     if achieved:
         return Ruling(outcome, Status.COMPLETED, None)
     if attempt.kill is KillReason.STOP:
         return Ruling(Outcome.KILLED, Status.PENDING, "ended by stop --kill, not charged")
-    if policy.retry_on_failure and issue.spent + 1 <= policy.retry_max:
+    again = policy.retry_on_failure and attempt.kill is not KillReason.BUDGET
+    again = again or (attempt.kill is KillReason.STALL and policy.stall_action == "retry")
+    if again and issue.spent + 1 <= policy.retry_max:
         return Ruling(outcome, Status.PENDING, reason)
     return Ruling(outcome, Status.FAILED, reason)
 
@@ -126,9 +147,33 @@ def _grant(issue: IssueState, wish: Wish) -> tuple[Status, str]:
     return status, issue.wish_reason or f"{words} on request"
 
 
-def _words(record: ExitRecord) -> str:
+def _words(record: ExitRecord, told: str | None) -> str:
     if record.refused is not None:
         return record.refused
-    if record.signal is not None:
-        return f"ended by signal {record.signal}"
-    return f"exit code {record.code}"
+    how = (
+        f"ended by signal {record.signal}"
+        if record.signal is not None
+        else f"exit code {record.code}"
+    )
+    return f"{told} ({how})" if told else how
+
+
+def limit_end(told: Progress, issue: IssueState, now_epoch: float) -> float:
+    """When a usage limit ends, in seconds of the epoch: as its service said, if that can be true.
+
+    Where it said nothing, a quarter of an hour, doubled with each attempt in a row that met it.
+    """
+    until = told.limited_until
+    if until is not None and until <= now_epoch + LIMIT_SECONDS_MAX:
+        return until
+    met = 0
+    for attempt in reversed(issue.attempts[:-1]):
+        if attempt.outcome is not Outcome.LIMITED:
+            break
+        met += 1
+    return now_epoch + float(min(LIMIT_WAIT_SECONDS * 2**met, LIMIT_WAIT_SECONDS_MAX))
+
+
+def limit_jitter_seconds(attempt: Attempt) -> float:
+    """How long after the end of a limit an attempt goes on: not all in the same second."""
+    return crc32(attempt.mark.encode()) % 1000 / 1000 * LIMIT_JITTER_SECONDS

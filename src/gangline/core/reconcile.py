@@ -31,6 +31,13 @@ from gangline.core.policy import (
     rule_on_refusal,
     rule_on_void,
 )
+from gangline.core.standing import (
+    change_of_standing,
+    deadlines_seconds,
+    decide_uncharged,
+    patience_seconds,
+    reason_of_standing,
+)
 
 __all__ = [
     "Decision",
@@ -74,7 +81,7 @@ def reconcile(batch: Batch, evidence: Mapping[str, Evidence], now: Now) -> Decis
         _decide_attempt(Case(batch, issue, attempt, seen, now), decision)
     decision.events.extend(waiting_events(batch))
     if not decision.events:
-        decide_dispatch(batch, decision)
+        decide_dispatch(batch, decision, now)
     return decision
 
 
@@ -106,6 +113,8 @@ def _decide_attempt(case: Case, decision: Decision) -> None:
 
 
 def _decide_finished(case: Case, decision: Decision) -> None:
+    if decide_uncharged(case, decision):
+        return
     ruling = rule_on_end(case.issue, case.attempt, case.seen, case.batch.policy)
     if ruling.to is not Status.PENDING or case.seen.foreign in (None, Foreign.ABSENT, Foreign.IDLE):
         decision.events.append(case.ended(ruling))
@@ -161,13 +170,16 @@ def _decide_not_started(case: Case, decision: Decision) -> None:
 
 def _decide_running(case: Case, decision: Decision) -> None:
     issue, attempt, now = case.issue, case.attempt, case.now
-    if attempt.condition is Condition.NEEDS_INPUT:  # it can be seen again
-        decision.events.append(case.stands(Condition.WORKING, None))
+    change = change_of_standing(case)
+    if change is not None:
+        decision.events.append(change)
+        return
     if attempt.foreign:  # it runs in a pane of the person's own, who alone may end it
         decision.effects.append(Look(issue.key, FOREIGN_LOOK_SECONDS, confirm=False))
         return
     if attempt.kill is None:
         why = _reason_to_kill(case)
+        ends = deadlines_seconds(case)
         if why is not None:
             decision.events.append(
                 KillOrdered(
@@ -178,9 +190,8 @@ def _decide_running(case: Case, decision: Decision) -> None:
                     boot_seconds=now.boot_seconds,
                 )
             )
-        elif case.batch.policy.attempt_minutes is not None:
-            left = case.batch.policy.attempt_minutes * 60 - case.seconds_since_intent()
-            decision.effects.append(Look(issue.key, left, confirm=False))
+        elif ends:
+            decision.effects.append(Look(issue.key, min(ends), confirm=False))
         return
     left = KILL_GRACE_SECONDS - (now.boot_seconds - attempt.kill_boot_seconds)
     hard = left <= 0 or attempt.kill_boot_id != now.boot_id
@@ -189,7 +200,7 @@ def _decide_running(case: Case, decision: Decision) -> None:
 
 
 def _reason_to_kill(case: Case) -> KillReason | None:
-    if case.issue.wish is not None:
+    if case.issue.wish is not None and patience_seconds(case) <= 0:
         return KillReason.WISH
     if case.seen.signal in (Signal.OK, Signal.FAILED):
         return KillReason.SIGNAL
@@ -198,7 +209,7 @@ def _reason_to_kill(case: Case) -> KillReason | None:
     minutes = case.batch.policy.attempt_minutes
     if minutes is not None and case.seconds_since_intent() >= minutes * 60:
         return KillReason.TIMEOUT
-    return None
+    return None if case.issue.wish is not None else reason_of_standing(case)
 
 
 def _decide_died(case: Case, decision: Decision) -> None:
@@ -207,7 +218,8 @@ def _decide_died(case: Case, decision: Decision) -> None:
     # exit.json is written when nothing is left; another boot leaves no process.
     if seen.has_exit is Answer.YES or case.other_boot() or seen.survivors is Answer.NO:
         ruling = rule_on_death(issue, attempt, seen, case.batch.policy, case.cause())
-        decision.events.append(case.ended(ruling))
+        if not decide_uncharged(case, decision):
+            decision.events.append(case.ended(ruling))
     elif seen.survivors is Answer.UNKNOWN:
         decision.effects.append(Look(issue.key, RECHECK_SECONDS, confirm=seen.confirmed))
     elif attempt.reaping_since is None:

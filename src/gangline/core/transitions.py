@@ -19,6 +19,7 @@ from gangline.core.events import (
     Released,
     Reopened,
     Retried,
+    Sent,
     Skipped,
     Unblocked,
     Voided,
@@ -68,7 +69,10 @@ def next_status(current: Status, event: IssueEvents) -> Status:
             return Status.BLOCKED
         case Status.SKIPPED, Reopened():
             return Status.BLOCKED
-        case ((Status.PENDING | Status.BLOCKED | Status.DISPATCHED), (Held() | Released())):
+        case (
+            (Status.PENDING | Status.BLOCKED | Status.DISPATCHED),
+            (Held() | Released() | Sent()),
+        ):
             return current
     raise IllegalEventError(current, event)
 

@@ -148,6 +148,8 @@ class AttemptFolders:
             "keepFailed": launch.keep_failed,
             "keepCompleted": launch.keep_completed,
             "wake": self._wake,
+            "reader": launch.reader,
+            "interactive": launch.interactive,
         }
 
     def void(self, attempt_id: str) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LOCK, CLAIM, STARTING, EXIT = "lock", "claim", "starting", "exit.json"
 SPEC, PROMPT, ENVIRONMENT, OUTPUT = "spec.json", "prompt.md", "environment", "output.log"
+PROGRESS = "progress.json"  # what the agent's output tells (core/evidence.py: Progress)
 MARK_VARIABLE = "GANGLINE_MARK"
 PANE_OPTION = "@gangline_attempt"  # of a person's own pane: MARK@BOOTSECONDS of who took it
 
