@@ -16,13 +16,12 @@ import pytest
 from gangline.agents.registry import AgentConfig, find_agent
 from gangline.app.config import (
     CONFIG_BYTES_MAX,
-    DEFAULT_PROMPT,
-    Config,
     load_config,
     parse_config,
     render_prompt,
 )
 from gangline.app.config_template import template
+from gangline.app.settings import DEFAULT_PROMPT, Config
 from gangline.core.model import IssueSpec
 from gangline.errors import EXIT_USAGE, ConfigError
 from gangline.workspaces.git import render_branch

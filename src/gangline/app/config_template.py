@@ -4,7 +4,7 @@ A setting is commented with `#` alone and prose with `# `, so that a test can sw
 on and see that it decodes to the defaults. It is not loaded by any other command.
 """
 
-from gangline.app.config import DEFAULT_PROMPT
+from gangline.app.settings import DEFAULT_PROMPT
 
 _TEMPLATE = """\
 # Settings of Gangline for this repository. Each commented key shows its default, except where an

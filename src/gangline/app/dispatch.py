@@ -23,12 +23,8 @@ from gangline.agents.registry import (
     render,
     require_program,
 )
-from gangline.app.config import (
-    DEFAULT_PROMPT,
-    SPECIFICATION_PROMPT,
-    Config,
-    render_prompt,
-)
+from gangline.app.config import render_prompt
+from gangline.app.settings import DEFAULT_PROMPT, SPECIFICATION_PROMPT, Config
 from gangline.core.batch import Batch
 from gangline.core.issue import IssueState
 from gangline.core.model import IssueSpec
