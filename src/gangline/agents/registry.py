@@ -201,15 +201,14 @@ def find_agent(
         interactive=config.interactive or preset.interactive,
         interactive_resume=config.interactive_resume or preset.interactive_resume,
         reader=config.reader or preset.reader,
-        account=config.account or preset.account or name,
+        account=config.account or name,
         hooks=preset.hooks,
     )
 
 
 def accounts(configured: Mapping[str, AgentConfig]) -> dict[str, str]:
     """Agent to account, of the agents whose account is not named like them."""
-    told = {name: preset.account for name, preset in presets().items()}
-    told |= {name: config.account for name, config in configured.items() if config.account}
+    told = {name: config.account for name, config in configured.items()}
     return {name: account for name, account in told.items() if account and account != name}
 
 

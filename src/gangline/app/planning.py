@@ -122,9 +122,7 @@ def policy_of(config: Config, request: Request) -> Policy:
         stall_minutes=float(config.batch.stall_minutes),
         stall_action=config.stall.action,
         budget=_limits(budget.cost_usd, budget.tokens, budget.minutes),
-        batch_budget=_limits(
-            budget.batch_cost_usd, budget.batch_tokens, budget.batch_minutes
-        ),
+        batch_budget=_limits(budget.batch_cost_usd, budget.batch_tokens, budget.batch_minutes),
         accounts=accounts(config.agents),
     )
 
