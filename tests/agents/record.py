@@ -167,7 +167,10 @@ _OPENCODE = ["opencode", "run", "--auto", "--format", "json"]
 def opencode(stage: Stage, only: str) -> None:
     simple = {**_COMMON, "limit": f"limit reset={RESET}", "ask": "ask"}
     if only in simple:
-        stage.run(only, [*_OPENCODE, "{prompt}"], ask(simple[only]))
+        # It tries again for ever, and says nothing of it.
+        endless = only in {"error-429", "error-500", "limit"}
+        act = stage.terminated_after(requests=3) if endless else None
+        stage.run(only, [*_OPENCODE, "{prompt}"], ask(simple[only]), meanwhile=act)
         return
     act = None
     if only in SIGNALS or only == "resumed":

@@ -137,6 +137,19 @@ class Stage:
 
         return act
 
+    def terminated_after(self, requests: int) -> Callable[["subprocess.Popen[bytes]"], None]:
+        """End an agent that would try again for ever, once it has tried so often."""
+
+        def act(process: "subprocess.Popen[bytes]") -> None:
+            deadline = time.monotonic() + SAFETY_SECONDS
+            while len(self.stub.work("greeting")) < requests:
+                assert process.poll() is None, f"it ended by itself: {self.said()}"
+                assert time.monotonic() < deadline, f"it does not try again: {self.said()}"
+                time.sleep(0.02)
+            os.kill(process.pid, signal.SIGTERM)
+
+        return act
+
     def _commits(self) -> int:
         return int(self.git("rev-list", "--count", "HEAD"))
 
