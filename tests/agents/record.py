@@ -3,9 +3,10 @@
     .venv/bin/python tests/agents/record.py [AGENT [SCENARIO ...]]
 
 Each scenario runs the real program headless in a fresh worktree with a fresh HOME against the stub.
-`recorded/AGENT/SCENARIO.jsonl` is its stdout as it came, and `recorded/AGENT/runs.json` says how it
-was started, how it ended and what it committed. Paths of this machine are replaced: `/repo` is the
-worktree, `/main` the repository it belongs to, `/home/user` the HOME.
+`recorded/AGENT/SCENARIO.jsonl` (`.txt` where it is no JSON) is its stdout as it came, and
+`recorded/AGENT/runs.json` says how it was started, how it ended and what it committed. Paths of
+this machine are replaced: `/repo` is the worktree, `/main` the repository it belongs to,
+`/home/user` the HOME.
 """
 
 import json

@@ -158,7 +158,8 @@ class Stage:
     def _keep(self, name: str, argv: Sequence[str], prompt: str, code: int, before: int) -> None:
         folder = RECORDED / self.agent
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.jsonl").write_text(self.without_paths(self.said()))
+        kind = "txt" if self.agent == "aider" else "jsonl"
+        (folder / f"{name}.{kind}").write_text(self.without_paths(self.said()))
         run = {
             "argv": [self.without_paths(word) for word in argv],
             "prompt": prompt,

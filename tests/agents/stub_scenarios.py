@@ -195,8 +195,12 @@ class Model:
 
     def _answer_without_tools(self, directive: Directive, request: Request) -> Reply:
         """A title, a summary or a commit message; Aider edits without tools."""
-        if not request.is_work or directive.scenario == "nothing":
+        if request.tools:
+            return Reply("I have no tool for this. I stop here.")
+        if not request.is_work:
             return Reply("Add a file", usage=Usage(100, 0, 3))
+        if directive.scenario == "nothing":
+            return Reply("Done: nothing had to be changed.")
         block = f"<<<<<<< SEARCH\n=======\n{_content(directive)}\n>>>>>>> REPLACE"
         reply = Reply(f"I write the file.\n\n{directive.file}\n```\n{block}\n```\n")
         return self._with_faults(reply, directive, 0)
