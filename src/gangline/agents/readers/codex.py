@@ -113,7 +113,7 @@ class CodexReader(Reader):
 
 def _tool(item: "dict[str, Any]") -> str | None:
     """The call that an item is, in words; None if it is none."""
-    kind = item.get("type")
+    kind = words(item.get("type"))
     if kind == "command_execution":
         return f"Bash: {account.shell_words(words(item.get('command')))}"
     if kind == "mcp_tool_call":

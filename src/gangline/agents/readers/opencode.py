@@ -59,7 +59,7 @@ class OpenCodeReader(Reader):
         name = words(part.get("tool")) or "a tool"
         what = account.shortened_path(first_words(*map(given.get, _NAMED_BY)), self._cwd)
         tool = f"{name}: {what}" if what else name
-        status = state.get("status")
+        status = words(state.get("status"))
         if status in {"pending", "running"}:
             self._begin_call(words(part.get("callID")), tool)
             return ""
