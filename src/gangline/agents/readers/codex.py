@@ -15,7 +15,7 @@ from gangline.agents.readers.fields import (
     text_of,
     words,
 )
-from gangline.agents.readers.reading import Reader
+from gangline.agents.readers.reading import Reader, parse_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class CodexReader(Reader):
 
 def _tool(item: "dict[str, Any]") -> str | None:
     """The call that an item is, in words; None if it is none."""
-    kind = item.get("type")
+    kind = words(item.get("type"))
     if kind == "command_execution":
         return f"Bash: {account.shell_words(words(item.get('command')))}"
     if kind == "mcp_tool_call":
@@ -138,16 +138,9 @@ def _answer(item: "dict[str, Any]") -> str:
 def _message(event: "dict[str, Any]") -> str:
     """The message of an error; the service's own JSON, where it is one, opened."""
     text = words(event.get("message")).strip()
-    if text.startswith("{"):
-        import json  # noqa: PLC0415 - loaded already by reading.py
-
-        try:
-            inner = mapping(json.loads(text))
-        except (ValueError, RecursionError):
-            return text
-        error = mapping(inner.get("error"))
-        return first_words(error.get("message"), inner.get("detail"), inner.get("message"), text)
-    return text
+    inner = mapping(parse_object(text))
+    error = mapping(inner.get("error"))
+    return first_words(error.get("message"), inner.get("detail"), inner.get("message"), text)
 
 
 READER = CodexReader
