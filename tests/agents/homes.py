@@ -72,6 +72,9 @@ stream_max_retries = 2
 [analytics]
 enabled = false
 
+[notice.model_migrations]
+"gpt-5.5" = "gpt-6-sol"
+
 [projects.{json.dumps(str(trusted))}]
 trust_level = "trusted"
 """

@@ -3,193 +3,31 @@
     .venv/bin/python tests/agents/record.py [AGENT [SCENARIO ...]]
 
 Each scenario runs the real program headless in a fresh worktree with a fresh HOME against the stub.
-`recorded/AGENT/SCENARIO.jsonl` is its stdout as it came, and `recorded/AGENT/runs.json` says how it
-was started, how it ended and what it committed. Paths of this machine are replaced: `/repo` is the
-worktree, `/main` the repository it belongs to, `/home/user` the HOME.
+`recorded/AGENT/SCENARIO.jsonl` (`.txt` where it is no JSON) is its stdout as it came, and
+`recorded/AGENT/runs.json` says how it was started, how it ended and what it committed. Paths of
+this machine are replaced: `/repo` is the worktree, `/main` the repository it belongs to,
+`/home/user` the HOME.
 """
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import homes
 import install
-import network
-from stub_server import Stub
+from recording_stage import Stage
 
-RECORDED = Path(__file__).parent / "recorded"
-SAFETY_SECONDS = 120.0  # reached only when something is wrong
 RESET = 4_070_908_800  # 2099-01-01, 00:00 UTC: a usage limit's end that has not passed
 AGAIN = "You were interrupted. Look at the worktree first, then go on."
-_GIT_SETTINGS = "[user]\n    name = Test\n    email = test@example.invalid\n"
-
 SIGNALS = {"killed": signal.SIGKILL, "terminated": signal.SIGTERM,
            "interrupted": signal.SIGINT, "hung-up": signal.SIGHUP}  # fmt: skip
 
 Argv = list[str]
-
-
-class Stage:
-    """One scenario: a worktree, a HOME, a stub."""
-
-    def __init__(self, agent: str, room: Path) -> None:
-        self.agent = agent
-        self.room = room
-        self.work, self.main, self.home = room / "work", room / "main", room / "home"
-        temporary = room / "tmp"  # not above HOME: Codex distrusts a HOME in the temporary folder
-        for folder in (self.main, self.home, temporary):
-            folder.mkdir()
-        (self.home / ".gitconfig").write_text(_GIT_SETTINGS)
-        path = os.pathsep.join(
-            map(str, (room / "programs", install.programs_folder(), os.environ["PATH"]))
-        )
-        self.environment = {"HOME": str(self.home), "PATH": path, "LANG": "C.UTF-8",
-                            "TERM": "xterm-256color", "TZ": "UTC",
-                            "TMPDIR": str(temporary)}  # fmt: skip
-        programs = room / "programs"
-        programs.mkdir()
-        (programs / "gangline").write_text("#!/bin/sh\necho asked\n")  # for the scenario `ask`
-        (programs / "gangline").chmod(0o755)
-        self.git("init", "--quiet", "--initial-branch", "main", folder=self.main)
-        (self.main / "README.md").write_text("# A program\n")
-        self.git("add", ".", folder=self.main)
-        self.git("commit", "--quiet", "--message", "Begin", folder=self.main)
-        self.git("worktree", "add", "--quiet", "-b", "work", str(self.work), folder=self.main)
-        self.network = network.loopback_only()
-        self.stub = Stub(room / "stub", self.network.listen() if self.network else None)
-        self.environment |= homes.prepare(agent, self.home, self.stub.url, self.main)
-        if os.geteuid() == 0 and agent == "claude":
-            self.environment["IS_SANDBOX"] = "1"
-        self.runs: dict[str, Any] = {}
-
-    def close(self) -> None:
-        if self.network:
-            self.network.close()
-
-    def git(self, *argv: str, folder: Path | None = None) -> str:
-        return subprocess.run(
-            ["git", *argv],
-            cwd=folder or self.work,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-
-    # -- running ---------------------------------------------------------------------------
-
-    def run(
-        self,
-        name: str | None,
-        argv: Sequence[str],
-        prompt: str,
-        *,
-        env: dict[str, str] | None = None,
-        meanwhile: Callable[["subprocess.Popen[bytes]"], None] | None = None,
-    ) -> str:
-        """Run the agent to its end and record it under this name (None: not at all); its stdout.
-
-        Args:
-            argv: `{prompt}` is replaced; without it the prompt comes on stdin.
-            meanwhile: What is done while it runs.
-        """
-        command = [word.replace("{prompt}", prompt) for word in argv]
-        wrapped = self.network.wrap(command) if self.network else command
-        before = self._commits()
-        (self.room / "stdin").write_text("" if "{prompt}" in argv else prompt)
-        # Files, not pipes: a tool that outlives the agent would hold a pipe open.
-        with (
-            (self.room / "stdin").open("rb") as stdin,
-            (self.room / "stdout").open("wb") as stdout,
-            (self.room / "stderr").open("wb") as stderr,
-        ):
-            process = subprocess.Popen(
-                wrapped,
-                cwd=self.work,
-                env={**self.environment, **(env or {})},
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-                start_new_session=True,
-            )
-        try:
-            if meanwhile is not None:
-                meanwhile(process)
-            code = process.wait(SAFETY_SECONDS)
-        finally:
-            kill(process)
-        if name is not None:
-            self._keep(name, argv, prompt, code, before)
-        return self.said()
-
-    def said(self, stream: str = "stdout") -> str:
-        """What the agent that was last started has said so far."""
-        return (self.room / stream).read_text(errors="replace")
-
-    def signalled_in_tool(
-        self, number: signal.Signals, shown: str
-    ) -> Callable[["subprocess.Popen[bytes]"], None]:
-        """Send the agent a signal while its tool waits (scenario `slow`), and `shown` is printed.
-
-        The tool itself may run on.
-        """
-
-        def act(process: "subprocess.Popen[bytes]") -> None:
-            deadline = time.monotonic() + SAFETY_SECONDS
-            while self.stub.model.waiting_tool("greeting") is None or shown not in self.said():
-                assert process.poll() is None, "it ended before it came to its tool"
-                assert time.monotonic() < deadline, f"it is not in its tool: {self.said()}"
-                time.sleep(0.02)
-            kill(process) if number == signal.SIGKILL else os.kill(process.pid, number)
-
-        return act
-
-    def _commits(self) -> int:
-        return int(self.git("rev-list", "--count", "HEAD"))
-
-    # -- keeping ---------------------------------------------------------------------------
-
-    def _keep(self, name: str, argv: Sequence[str], prompt: str, code: int, before: int) -> None:
-        folder = RECORDED / self.agent
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.jsonl").write_text(self.without_paths(self.said()))
-        run = {
-            "argv": [self.without_paths(word) for word in argv],
-            "prompt": prompt,
-            "exit": code,
-            "commits": self._commits() - before,
-            "stderr": self.without_paths(self.said("stderr")),
-        }
-        path = folder / "runs.json"
-        runs = json.loads(path.read_text()) if path.exists() else {}
-        runs[name] = run
-        path.write_text(json.dumps(runs, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-        print(f"{self.agent} {name}: exit {code}, {run['commits']} commits", flush=True)
-
-    def without_paths(self, text: str) -> str:
-        """The text with fixed names in place of this machine's."""
-        places = {str(self.work): "/repo", str(self.main): "/main", str(self.home): "/home/user",
-                  str(self.room): "/room", str(install.cache_folder()): "/agents"}  # fmt: skip
-        for path, name in places.items():
-            for written in (path, path.replace("/", "-").replace("_", "-")):
-                text = text.replace(written, name if written == path else name.replace("/", "-"))
-        return text.replace(self.stub.url, "http://127.0.0.1:1")
-
-
-def kill(process: "subprocess.Popen[bytes]") -> None:
-    """End the agent and what is in its process group: codex is a child of a script."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
 
 
 def in_an_hour() -> int:
@@ -202,6 +40,11 @@ def ask(scenario: str) -> str:
     return f"Write a greeting into a file and commit it.\n\nSTUB: {scenario}\n"
 
 
+def session_of(scenario: str) -> str:
+    """The same session id whenever this scenario is recorded."""
+    return str(uuid.UUID(int=uuid.uuid5(uuid.NAMESPACE_OID, scenario).int, version=4))
+
+
 # -- Claude Code ---------------------------------------------------------------------------
 
 
@@ -212,7 +55,7 @@ def _claude(session: str, *, resume: bool = False, bypass: bool = True) -> Argv:
 
 
 def claude(stage: Stage, only: str) -> None:
-    session = str(uuid.UUID(int=uuid.uuid5(uuid.NAMESPACE_OID, only).int, version=4))
+    session = session_of(only)
     start, resume = _claude(session), _claude(session, resume=True)
     simple = {
         "ok": "ok",
@@ -317,9 +160,94 @@ CODEX = ("ok", "nothing", "error-401", "error-429", "error-500", "retried-500", 
          "ask-unheard", "sandbox", "sandbox-with-roots", "killed", "terminated", "interrupted",
          "hung-up", "resumed", "unknown-id")  # fmt: skip
 
+# -- OpenCode ------------------------------------------------------------------------------
+
+_OPENCODE = ["opencode", "run", "--auto", "--format", "json"]
+
+
+def opencode(stage: Stage, only: str) -> None:
+    simple = {**_COMMON, "limit": f"limit reset={RESET}", "ask": "ask"}
+    if only in simple:
+        # It tries again for ever, and says nothing of it.
+        endless = only in {"error-429", "error-500", "limit"}
+        act = stage.terminated_after(requests=3) if endless else None
+        stage.run(only, [*_OPENCODE, "{prompt}"], ask(simple[only]), meanwhile=act)
+        return
+    act = None
+    if only in SIGNALS or only == "resumed":
+        number = SIGNALS.get(only, signal.SIGKILL)
+        # It prints a tool when the tool has ended.
+        act = stage.signalled_in_tool(number, '"text"')
+    match only:
+        case "unknown-id":
+            stage.run(only, [*_OPENCODE, "--session", "ses_unknown", "{prompt}"], AGAIN)
+        case "resumed":
+            said = stage.run(None, [*_OPENCODE, "{prompt}"], ask("slow"), meanwhile=act)
+            stage.stub.release("greeting")
+            session = json.loads(said.splitlines()[0])["sessionID"]
+            stage.run(only, [*_OPENCODE, "--session", session, "{prompt}"], AGAIN)
+        case _:
+            stage.run(only, [*_OPENCODE, "{prompt}"], ask("slow"), meanwhile=act)
+
+
+# -- Qwen Code -----------------------------------------------------------------------------
+
+_QWEN = ["qwen", "--auth-type", "openai", "--yolo", "-o", "stream-json"]
+
+
+def qwen(stage: Stage, only: str) -> None:
+    session = session_of(only)
+    start = [*_QWEN, "--session-id", session]
+    simple = {**_COMMON, "limit": f"limit reset={RESET}", "ask": "ask"}
+    if only in simple:
+        stage.run(only, start, ask(simple[only]))
+        return
+    match only:
+        case "denied":
+            stage.run(only, [word for word in start if word != "--yolo"], ask("ok"))
+        case "unknown-id":
+            stage.run(only, [*_QWEN, "-r", session], AGAIN)
+        case "id-in-use":
+            stage.run(None, start, ask("ok"))
+            stage.run(only, start, ask("ok"))
+        case "resumed":
+            act = stage.signalled_in_tool(signal.SIGKILL, '"tool_use"')
+            stage.run(None, start, ask("slow"), meanwhile=act)
+            stage.stub.release("greeting")
+            stage.run(only, [*_QWEN, "-r", session], AGAIN)
+        case _:
+            act = stage.signalled_in_tool(SIGNALS[only], '"tool_use"')
+            stage.run(only, start, ask("slow"), meanwhile=act)
+
+
+# -- Aider ---------------------------------------------------------------------------------
+
+_AIDER = ["aider", "--message", "{prompt}", "--yes-always", "--no-gitignore", "--no-check-update",
+          "--no-show-release-notes", "--analytics-disable"]  # fmt: skip
+
+
+def aider(stage: Stage, only: str) -> None:
+    scenario = {**_COMMON, "limit": f"limit reset={RESET}"}[only]
+    stage.run(only, _AIDER, ask(scenario))
+
+
+_COMMON = {
+    "ok": "ok",
+    "nothing": "nothing",
+    "error-401": "error code=401",
+    "error-429": "error code=429",
+    "error-500": "error code=500",
+    "retried-500": "error code=500 times=1",
+    "cut": "cut",
+}
+_MORE = ("limit", "ask", "killed", "terminated", "interrupted", "hung-up", "resumed", "unknown-id")
+
 RECORDERS: dict[str, tuple[Callable[[Stage, str], None], Sequence[str]]] = {
     "claude": (claude, CLAUDE),
     "codex": (codex, CODEX),
+    "opencode": (opencode, (*_COMMON, *_MORE)),
+    "qwen": (qwen, (*_COMMON, *_MORE, "denied", "id-in-use")),
+    "aider": (aider, (*_COMMON, "limit")),
 }
 
 

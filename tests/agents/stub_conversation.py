@@ -16,6 +16,7 @@ _WORKING_FOLDER = re.compile(
     r"(?:Primary working directory: |Working directory: |<cwd>"
     r"|current working directory is: |working in the directory: )([^\s<]+)"
 )
+_EDITS_WITHOUT_TOOLS = "SEARCH/REPLACE"  # Aider tells the model so
 
 SHELL_TOOLS = ("Bash", "exec_command", "shell_command", "shell", "bash", "run_shell_command")
 WRITE_TOOLS = ("Write", "apply_patch", "write", "write_file")
@@ -74,6 +75,11 @@ class Request:
         """The first of these tools that is offered."""
         offered = {tool.name: tool for tool in self.tools}
         return next((offered[name] for name in names if name in offered), None)
+
+    @property
+    def is_work(self) -> bool:
+        """Whether it is a turn of the agent's work, not a title or a commit message."""
+        return bool(self.tools) or _EDITS_WITHOUT_TOOLS in self.instructions
 
     @property
     def working_folder(self) -> str | None:

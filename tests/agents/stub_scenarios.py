@@ -42,7 +42,6 @@ from stub_conversation import (
 )
 
 _DIRECTIVE = re.compile(r"STUB: ([a-z]+)((?: [a-z]+=[^\s\"\\]+)*)")
-_AIDER = "SEARCH/REPLACE"
 _FOR_EVER = 1_000_000
 # Codex gives what a command has said so far, and an id under which to ask for the rest.
 _STILL_RUNS = re.compile(r"running with session ID (\d+)")
@@ -175,11 +174,11 @@ class Model:
         return None
 
     def _count(self, what: str, times: int, request: Request | None = None) -> bool:
-        """Whether it is still one of the first `times`; side requests (no tools) do not count."""
+        """Whether it is still one of the first `times`; titles and the like do not count."""
         with self._lock:
             if self._refused[what] >= times:
                 return False
-            if request is None or request.tools:
+            if request is None or request.is_work:
                 self._refused[what] += 1
             return True
 
@@ -196,9 +195,12 @@ class Model:
 
     def _answer_without_tools(self, directive: Directive, request: Request) -> Reply:
         """A title, a summary or a commit message; Aider edits without tools."""
-        everything = "".join([request.instructions, *(turn.text for turn in request.turns)])
-        if _AIDER not in everything or directive.scenario == "nothing":
+        if request.tools:
+            return Reply("I have no tool for this. I stop here.")
+        if not request.is_work:
             return Reply("Add a file", usage=Usage(100, 0, 3))
+        if directive.scenario == "nothing":
+            return Reply("Done: nothing had to be changed.")
         block = f"<<<<<<< SEARCH\n=======\n{_content(directive)}\n>>>>>>> REPLACE"
         reply = Reply(f"I write the file.\n\n{directive.file}\n```\n{block}\n```\n")
         return self._with_faults(reply, directive, 0)

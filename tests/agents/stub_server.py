@@ -49,7 +49,7 @@ class Received:
     @property
     def is_work(self) -> bool:
         """Whether it is a turn of the agent's work, not a title or a count."""
-        return self.request is not None and bool(self.request.tools)
+        return self.request is not None and self.request.is_work
 
 
 class Stub:

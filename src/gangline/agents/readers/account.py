@@ -8,6 +8,7 @@ _LINE_CHARACTERS = 160
 _SAID_LINES = 12
 _SAID_CHARACTERS = 1500
 _OTHER_CHARACTERS = 2000
+_SHELL_CHARACTERS = 10_000
 
 
 def one_line(text: str, limit: int = _LINE_CHARACTERS) -> str:
@@ -93,11 +94,13 @@ def shortened_path(path: str, cwd: str | None) -> str:
 
 def shell_words(command: str) -> str:
     """The command that a person would recognize: without the `bash -lc '…'` around it."""
-    for mark in (" -lc ", " -c "):
-        shell, found, inner = command.partition(mark)
-        if found and " " not in shell and shell.endswith("sh"):
-            inner = inner.strip()
-            if len(inner) > 1 and inner[0] == inner[-1] and inner[0] in "'\"":
-                return inner[1:-1]
-            return inner
-    return command
+    shell, found, _ = command[:100].partition("sh -")
+    if not found or " " in shell or len(command) > _SHELL_CHARACTERS:
+        return command
+    import shlex  # noqa: PLC0415 - only one agent puts a shell around its commands
+
+    try:
+        parts = shlex.split(command)
+    except ValueError:
+        return command
+    return parts[2] if len(parts) == 3 and parts[1] in {"-c", "-lc"} else command

@@ -47,6 +47,10 @@ _KINDS = (
     ),
 )  # fmt: skip
 _AUTH_STATUSES = ("401", "403")
+_LOGIN_PHRASES = (
+    "visit the following url", "enter the authorization code", "login/device",
+    "open this url", "waiting for authorization", "to authenticate, visit",
+)  # fmt: skip
 _LOOKED_AT = 4000
 
 
@@ -83,7 +87,14 @@ def is_usage_limit(text: str) -> bool:
         return True
     if "out of extra usage" in text or "free daily quota" in text or "daily limit" in text:
         return True
-    return "quota" in text and ("will reset" in text or "resets" in text or "daily" in text)
+    ends = ("will reset", "resets", "daily", "weekly", "monthly")
+    return "quota" in text and any(word in text for word in ends)
+
+
+def asks_for_login(text: str) -> bool:
+    """Whether a line asks a person to log in, and will wait for it."""
+    text = _plain(text)
+    return any(phrase in text for phrase in _LOGIN_PHRASES)
 
 
 def _plain(text: str) -> str:

@@ -99,7 +99,8 @@ class ClaudeReader(Reader):
             return account.noted("·", ", ".join(part for part in parts if part))
         if subtype == "api_retry":
             status = count(event.get("error_status"))
-            error = words(event.get("error")).replace("_", " ") or "no answer"
+            error = words(event.get("error")).replace("_", " ")
+            error = error if status or error not in {"", "unknown"} else "no answer"
             limit = count(event.get("max_retries"))
             return self._retries(
                 f"{status or ''} {error}, attempt {count(event.get('attempt'))}".strip()
@@ -235,6 +236,8 @@ class ClaudeReader(Reader):
         return False
 
     def _failed(self, event: "dict[str, Any]", why: str, subtype: str) -> None:
+        if words(event.get("terminal_reason")).startswith("aborted"):
+            self._fail("it was interrupted", "error")
         status = count(event.get("api_error_status"))
         kind = _STARTUP_KINDS.get(words(event.get("startup_failure_reason")))
         if kind is None:

@@ -15,7 +15,7 @@ from gangline.agents.readers.fields import (
     text_of,
     words,
 )
-from gangline.agents.readers.reading import Reader
+from gangline.agents.readers.reading import Reader, parse_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,16 +138,9 @@ def _answer(item: "dict[str, Any]") -> str:
 def _message(event: "dict[str, Any]") -> str:
     """The message of an error; the service's own JSON, where it is one, opened."""
     text = words(event.get("message")).strip()
-    if text.startswith("{"):
-        import json  # noqa: PLC0415 - loaded already by reading.py
-
-        try:
-            inner = mapping(json.loads(text))
-        except (ValueError, RecursionError):
-            return text
-        error = mapping(inner.get("error"))
-        return first_words(error.get("message"), inner.get("detail"), inner.get("message"), text)
-    return text
+    inner = mapping(parse_object(text))
+    error = mapping(inner.get("error"))
+    return first_words(error.get("message"), inner.get("detail"), inner.get("message"), text)
 
 
 READER = CodexReader

@@ -8,7 +8,7 @@ import json
 import time
 
 from gangline.agents.readers import account
-from gangline.agents.readers.causes import is_usage_limit, kind_of
+from gangline.agents.readers.causes import asks_for_login, is_usage_limit, kind_of
 from gangline.agents.readers.fields import words
 
 TYPE_CHECKING = False
@@ -153,12 +153,16 @@ class Reader:
         text = self._line.decode("utf-8", "replace").removesuffix("\r")
         self._line.clear()
         try:
-            event = _parse(text)
-            if event is None:
-                return self._text(text)
-            shown = self._event(event)
+            return self._read(text)
         except Exception:  # noqa: BLE001 - nothing an agent prints may end the runner
             return ""
+
+    def _read(self, text: str) -> str:
+        """Take a line: an event, or a text; its lines of the account."""
+        event = parse_object(text)
+        if event is None or not isinstance(event.get("type"), str):
+            return self._text(text)
+        shown = self._event(event)
         if shown is None:
             return ""
         self.progress.events += 1
@@ -178,6 +182,8 @@ class Reader:
             kind = kind_of(line)
             if kind != "error" and self._cause is None:
                 self._cause = (kind, line)
+            if asks_for_login(line):
+                self.progress.needs = account.one_line(f"log in: {line}")
         return account.other(text)
 
     def _last_lines(self) -> str:
@@ -302,15 +308,15 @@ class Reader:
         )
 
 
-def _parse(text: str) -> "dict[str, Any] | None":
-    """The event that the line is, or None if it is none."""
+def parse_object(text: str) -> "dict[str, Any] | None":
+    """The JSON object that the text is, or None if it is none."""
     if not text.startswith("{"):
         return None
     try:
-        event = json.loads(text)
+        found: dict[str, Any] = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return event if isinstance(event.get("type"), str) else None
+    return found
 
 
 def _denial_words(denied: "list[str]") -> str:

@@ -16,23 +16,26 @@ _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 # it took a moment. Waiting until tomorrow would be the costly mistake.
 _JUST_PASSED = timedelta(minutes=2)
 
-_EPOCH = re.compile(r"(?:\||reset\w*\W+(?:at\W+)?)(\d{10}|\d{13})\b")
+_EPOCH = re.compile(r"(?:\||reset\w*\W+(?:at\W+)?)(\d{10}|\d{13})\b", re.IGNORECASE)
 _ISO = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[t ](\d\d):(\d\d)(?::(\d\d))?(?:\.\d+)?\s*(z|utc|[+-]\d\d:?\d\d)?"
+    r"(\d{4})-(\d\d)-(\d\d)[t ](\d\d):(\d\d)(?::(\d\d))?(?:\.\d+)?\s*(z|utc|[+-]\d\d:?\d\d)?",
+    re.IGNORECASE,
 )
 _IN = re.compile(
     r"\b(?:in|after)\s+(?:about\s+)?"
     r"((?:\d+(?:\.\d+)?\s*(?:days?|hours?|hrs?|minutes?|mins?|seconds?|secs?|[dhms])\b[\s,]*(?:and\s+)?"
-    r"|\d+(?:\.\d+)?[dhms])+)"
+    r"|\d+(?:\.\d+)?[dhms])+)",
+    re.IGNORECASE,
 )
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([dhms])")
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([dhms])", re.IGNORECASE)
 _CLOCK = re.compile(
     r"(?:resets?|try again|retry|available|until|back)\b(?:\s+(?:again|at|on))*\s+"
     rf"(?:(?P<day>{'|'.join(_DAYS)})[a-z]*,?\s+)?"
     rf"(?:(?P<month>{'|'.join(_MONTHS)})[a-z]*\.?\s+(?P<date>\d{{1,2}})(?:st|nd|rd|th)?,?\s+"
     r"(?:(?P<year>\d{4}),?\s+)?)?"
     r"(?:at\s+)?(?P<hour>\d{1,2})(?::(?P<minute>\d\d))?(?::\d\d)?\s*(?P<half>[ap]\.?m\b)?"
-    r"\.?\s*(?:\(?(?P<zone>utc|gmt|z\b|[a-z_]+/[a-z_/+-]+)\)?)?"
+    r"\.?\s*(?:\(?(?P<zone>utc|gmt|z\b|[a-z_]+/[a-z_/+-]+)\)?)?",
+    re.IGNORECASE,
 )  # fmt: skip
 
 
@@ -50,7 +53,7 @@ def parse_reset(text: str, now_epoch: float, local_offset: float) -> float | Non
         local_offset: Seconds that the local zone is ahead of UTC; used where no zone is named, and
             where the named one is not known here.
     """
-    text = text[:4000].replace("\u202f", " ").replace("\xa0", " ").lower()
+    text = text[:4000].replace("\u202f", " ").replace("\xa0", " ")
     try:
         now = datetime.fromtimestamp(now_epoch, UTC)
         local = timezone(timedelta(seconds=round(local_offset)))
@@ -74,7 +77,7 @@ def _iso(text: str, local: tzinfo) -> datetime | None:
     *figures, second, zone = match.groups()
     year, month, day, hour, minute = map(int, figures)
     where: tzinfo = local
-    if zone in {"z", "utc"}:
+    if zone and zone[0] not in "+-":
         where = UTC
     elif zone:
         ahead = timedelta(hours=int(zone[1:3]), minutes=int(zone[-2:]))
@@ -86,7 +89,7 @@ def _span(text: str, now: datetime) -> datetime | None:
     match = _IN.search(text)
     if match is None:
         return None
-    seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(match[1]))
+    seconds = sum(float(number) * _UNITS[unit.lower()] for number, unit in _PART.findall(match[1]))
     return now + timedelta(seconds=seconds)
 
 
@@ -96,7 +99,7 @@ def _clock(text: str, now: datetime, local: tzinfo) -> datetime | None:
             continue  # a bare number is no time of day
         hour = int(match["hour"])
         if match["half"]:
-            hour = hour % 12 + (12 if match["half"].startswith("p") else 0)
+            hour = hour % 12 + (12 if match["half"][0] in "pP" else 0)
         here = now.astimezone(_zone(match["zone"], local))
         found = here.replace(hour=hour, minute=int(match["minute"] or 0), second=0, microsecond=0)
         return _on_its_day(found, here, match)
@@ -107,14 +110,14 @@ def _on_its_day(found: datetime, here: datetime, match: "re.Match[str]") -> date
     if match["month"]:
         found = found.replace(
             year=int(match["year"] or here.year),
-            month=_MONTHS.index(match["month"]) + 1,
+            month=_MONTHS.index(match["month"].lower()) + 1,
             day=int(match["date"]),
         )
         if match["year"] is None and here - found > timedelta(days=180):
             found = found.replace(year=found.year + 1)
         return found
     if match["day"]:
-        found += timedelta(days=(_DAYS.index(match["day"]) - here.weekday()) % 7)
+        found += timedelta(days=(_DAYS.index(match["day"].lower()) - here.weekday()) % 7)
         return found if here - found <= _JUST_PASSED else found + timedelta(days=7)
     return found if here - found <= _JUST_PASSED else found + timedelta(days=1)
 
@@ -126,9 +129,7 @@ def _zone(name: str | None, local: tzinfo) -> tzinfo:
         return UTC
     from zoneinfo import ZoneInfo  # noqa: PLC0415 - seldom needed
 
-    # Names are written Asia/Shanghai, America/New_York; the text was made lower case.
-    parts = ("_".join(word.capitalize() for word in part.split("_")) for part in name.split("/"))
     try:
-        return ZoneInfo("/".join(parts))
+        return ZoneInfo(name)
     except (KeyError, ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError
         return local
