@@ -9,6 +9,7 @@ from gangline.app.running import no_batch
 from gangline.app.wiring import Project
 from gangline.core.batch import Batch
 from gangline.core.codec import StateEncoder
+from gangline.core.events import Condition
 from gangline.core.evidence import Evidence, ExitRecord, Verdict, verdict
 from gangline.core.model import Status, check_area
 from gangline.errors import GanglineError
@@ -68,7 +69,12 @@ def add_evidence(view: dict[str, Any], area: str) -> None:
         issue["seen"] = _WORDS.get(found) or _end_words(seen)
         if found is Verdict.UNKNOWN and attempt.foreign:
             continue  # what was asked of a person is still to be answered
-        issue["condition"] = "working" if found is Verdict.RUNNING else None
+        if attempt.condition is Condition.LIMITED:
+            issue["seen"] = None  # it is parked: that it has ended is no news
+        elif found is not Verdict.RUNNING:
+            issue["condition"] = None
+        elif attempt.condition is Condition.NEEDS_INPUT and not attempt.asked:
+            issue["condition"] = "working"  # what could not be seen can be seen again
 
 
 def _look_at_foreign(area: str, folders: AttemptFolders, subject: Subject) -> Evidence:
