@@ -201,7 +201,10 @@ def qwen(stage: Stage, only: str) -> None:
     start = [*_QWEN, "--session-id", session]
     simple = {**_COMMON, "limit": f"limit reset={RESET}", "ask": "ask"}
     if only in simple:
-        stage.run(only, start, ask(simple[only]))
+        # It tries again for a long time, and says nothing of it.
+        endless = only in {"error-429", "limit"}
+        act = stage.terminated_after(requests=5) if endless else None
+        stage.run(only, start, ask(simple[only]), meanwhile=act)
         return
     match only:
         case "denied":
