@@ -445,6 +445,18 @@ def test_edit_that_cannot_be_taken_is_foretold_and_the_true_batch_shown(
     assert state(left).read_bytes() == edited  # it was only said
 
 
+def test_lines_are_folded_at_a_terminals_width_and_nothing_of_them_is_lost(left: Work) -> None:
+    piped, _ = left.ask(as_json=False, check=0)
+    code, shown = left.project.run_in_terminal("recover", "work", "--plan")
+    assert code == 0
+    assert max(len(line) for line in piped.splitlines()) > 80
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    assert shown.split() == piped.split()
+    assert all(
+        line.startswith("  ") for line in shown.splitlines()[3:] if line[0:1] not in ("", "#")
+    )
+
+
 def test_lost_journal_is_said_to_be_begun_anew_and_the_rest_comes_true(left: Work) -> None:
     journal(left).unlink()
     plan = left.plan()
