@@ -20,6 +20,18 @@ _HEAD_BYTES = 512  # area and batch id, which are short, come before the number
 # About a thousand lines, checked in a millisecond; only a start checks what is older.
 _TAIL_BYTES = 256 * 1024
 _OVER = ("completed", "failed", "skipped", "cancelled")
+_STOPS = {
+    "signal 1": "its terminal has gone",
+    "signal 2": "Ctrl-C",
+    "signal 15": "asked to by a TERM signal",
+    "stop": "gangline stop",
+    "drained": "drained",
+}
+
+
+def stop_words(reason: str) -> str:
+    """Why an orchestrator stopped, for people."""
+    return _STOPS.get(reason, reason)
 
 
 def fast_state(paths: AreaPaths) -> "dict[str, Any] | None":
@@ -124,6 +136,7 @@ def _attempt_view(
         "id": attempt_id,
         "outcome": attempt.get("outcome"),
         "pane": attempt.get("pane"),
+        "ownPane": attempt.get("plan") is not None or attempt.get("foreign", False),
         "startedAt": attempt["startedAt"],
         "endedAt": attempt.get("endedAt"),
         "exitCode": attempt.get("exitCode"),
