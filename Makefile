@@ -1,14 +1,17 @@
 # Everything runs in .venv, made from requirements.lock; nothing else is needed but Python 3.11+, git and make.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test prove gauntlet lint bench lock clean
+.PHONY: help setup demo test test-agents prove gauntlet lint bench lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST_WORKERS ?= 2
+# For test-agents: AGENTS="claude codex" installs and tests only those.
+AGENTS ?= claude codex opencode qwen aider
 
 help:
 	@echo "make demo      a real batch, killed with -9 in the middle and resumed"
 	@echo "make test      lint, types, architecture and all tests"
+	@echo "make test-agents   the real agent programs, pinned, against a stub model (AGENTS=\"claude codex\": only those)"
 	@echo "make prove     crashes at every step: a part of what make gauntlet does"
 	@echo "make gauntlet  all of it, about an hour (bench/GAUNTLET.md)"
 	@echo "make bench     the speed figures, against other job runners (bench/RESULTS.md)"
@@ -36,7 +39,12 @@ lint: setup
 
 test: lint
 	@sh scripts/install-system-tools.sh zsh fish dash
-	$(BIN)/pytest -n $(PYTEST_WORKERS) --ignore tests/prove --ignore tests/hostile
+	$(BIN)/pytest -n $(PYTEST_WORKERS) --ignore tests/prove --ignore tests/hostile --ignore tests/agents
+
+# The programs stay in .agents-cache (or where GANGLINE_AGENTS_CACHE says); no model service is asked.
+test-agents: setup
+	$(BIN)/python tests/agents/install.py $(AGENTS)
+	GANGLINE_AGENTS="$(AGENTS)" $(BIN)/pytest -n $(PYTEST_WORKERS) tests/agents
 
 # The gauntlet is not in it yet: its aims are too fine for a machine that has other work.
 prove: setup

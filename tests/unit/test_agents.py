@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gangline.agents import registry
+from gangline.agents.checking import check_agent
 from gangline.agents.environment import build_environment
 from gangline.agents.placeholders import (
     check_placeholders,
@@ -30,7 +31,6 @@ from gangline.agents.registry import (
     AgentConfig,
     Placeholders,
     can_resume,
-    check_agent,
     command_agent,
     find_agent,
     presets,
@@ -174,7 +174,7 @@ class TestPresets:
             pass_env=preset.pass_env,
         )
         check_agent(f"my-{name}", own, PLACE)
-        assert re.search(r"@\d+\.\d+\.\d+\Z", preset.install), "an exact version is pinned"
+        assert re.search(r"(@|==)\d+\.\d+\.\d+\Z", preset.install), "an exact version is pinned"
 
 
 class TestFinding:
@@ -219,7 +219,8 @@ class TestFinding:
             find_agent("cluade", {"mine": AgentConfig(start=("x",))}, "issues/3.md")
         assert caught.value.message == "there is no agent 'cluade'"
         assert caught.value.place == "issues/3.md"
-        assert caught.value.causes == ("known agents: claude, codex, mine",)
+        known = ", ".join(sorted({*presets(), "mine"}))
+        assert caught.value.causes == (f"known agents: {known}",)
         assert caught.value.hint == "did you mean claude?"
 
     def test_an_unknown_agent_like_no_other_is_told_how_to_define_one(self):

@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from gangline.agents.registry import find_agent, presets
-from gangline.app.config import Config
 from gangline.app.doctor_findings import Finding, Level
+from gangline.app.settings import Config
 from gangline.core.text import one_line
 from gangline.errors import GanglineError
 from gangline.hosts.tmux_server import require_tmux

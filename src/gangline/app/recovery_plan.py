@@ -51,7 +51,8 @@ from gangline.core.reconcile import (
 )
 from gangline.errors import GanglineError, MachineError, StateError
 from gangline.hosts.attempts import AttemptFolders
-from gangline.hosts.local import LocalHost, SystemClock
+from gangline.hosts.clock import SystemClock
+from gangline.hosts.local import LocalHost
 from gangline.hosts.tmux_control import TmuxError
 from gangline.hosts.wakes import Unwatched
 from gangline.store.area import AreaPaths

@@ -39,8 +39,9 @@ from gangline.core.policy import LAUNCH_TIMEOUT_SECONDS
 from gangline.core.reconcile import reconcile, waiting_events
 from gangline.errors import AreaBusyError, InputError, StateError
 from gangline.hosts.attempts import AttemptFolders
+from gangline.hosts.clock import SystemClock
 from gangline.hosts.idle import IdlePanes, PaneLook
-from gangline.hosts.local import LocalHost, SystemClock
+from gangline.hosts.local import LocalHost
 from gangline.hosts.processes import epoch_seconds, wall_time
 from gangline.hosts.wakes import Unwatched, hint
 from gangline.sources.loading import load

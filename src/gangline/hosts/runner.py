@@ -70,12 +70,17 @@ class Attempt:
 
     def write_durably(self, name: str, data: bytes) -> None:
         """Write a new file; its contents are durable, its name not yet (see `sync`)."""
+        self.write(name, data, durably=True)
+
+    def write(self, name: str, data: bytes, *, durably: bool = False) -> None:
+        """Write a new file, or over an old one."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         fd = os.open(name, flags, 0o600, dir_fd=self.fd)
         try:
             while data:
                 data = data[os.write(fd, data) :]
-            os.fsync(fd)
+            if durably:
+                os.fsync(fd)
         finally:
             os.close(fd)
 

@@ -11,7 +11,7 @@ import os
 import select
 import time
 
-from gangline.core.text import PaneFilter, harmless
+from gangline.core.text import harmless
 from gangline.hosts.processes import end_marked, kill_marked, wall_time
 from gangline.hosts.runner import (
     EXIT,
@@ -22,6 +22,7 @@ from gangline.hosts.runner import (
     Signals,
     start_step,
 )
+from gangline.hosts.runner_account import Account
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Watch:
         self._log_cut = False
         self._pane: int | None = _open_pane()
         self._pane_patience_seconds = _PANE_PATIENCE_SECONDS
-        self._filter = PaneFilter()
+        self._account = Account(attempt, self._wake)
         self._log = self._open_log()
         self._interrupts_passed = 0
         self._session = 0
@@ -69,6 +70,8 @@ class Watch:
         record: dict[str, Any] = {}
         if pid == 0:
             record["refused"] = problem
+        elif not self._spec.get("setup"):
+            self._read_agent()
         while pid:
             self._session = pid
             record = self._watch_step(pid, output)
@@ -77,10 +80,12 @@ class Watch:
             if setup and self._signals.ending:
                 record = {"refused": "the runner was told to end before it started the agent"}
             elif setup:
+                self._drain(output)  # before the reader, which knows only what an agent prints
                 pid, record = self._after_setup(setup, record, output_write)
         if output_write >= 0:
             os.close(output_write)
             self._drain(output)
+            self._show(self._account.finish(record.get("code")))
         self._end(record, lock)
         self._last_words(record)
         return 0 if record.get("code") == 0 and "refused" not in record else 1
@@ -97,7 +102,12 @@ class Watch:
         except OSError:
             pass  # then it runs once more next time, as after a crash just here
         pid, problem = start_step(self._attempt, self._spec, self._environment, output)
+        if pid:
+            self._read_agent()
         return pid, {} if pid else {"refused": problem}
+
+    def _read_agent(self) -> None:
+        self._account.read_with(self._spec.get("reader"), self._spec["cwd"])
 
     # -- while it runs ---------------------------------------------------------------------
 
@@ -112,7 +122,8 @@ class Watch:
             if self._signals.ending:
                 return self._end_agent(pid, poller, output)
             self._pass_interrupts(pid)
-            self._attend(poller, output, None)
+            self._attend(poller, output, self._account.patience_ms())
+            self._account.write_if_due()
 
     def _attend(self, poller: select.poll, output: int, patience_ms: int | None) -> None:
         """Wait until something happens, and copy what the agent printed."""
@@ -144,7 +155,7 @@ class Watch:
 
     def _copy(self, data: bytes) -> None:
         self._write_log(data)
-        self._show(self._filter.feed(data))
+        self._show(self._account.feed(data))
 
     def _open_log(self) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -233,6 +244,7 @@ class Watch:
         data = _json_object(record)
         part = EXIT + ".part"
         while True:
+            self._account.settle()  # it can turn this end into a failure
             try:
                 self._attempt.write_durably(part, data)
                 os.rename(part, EXIT, src_dir_fd=self._attempt.fd, dst_dir_fd=self._attempt.fd)
