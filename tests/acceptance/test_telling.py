@@ -250,18 +250,42 @@ def test_question_that_was_asked_while_no_orchestrator_lived_is_still_asked(work
 # -- send --------------------------------------------------------------------------------------
 
 
-def test_message_is_recorded_and_said_how_it_goes(work):
-    started = work.start(ASKS)
-    said = work.project.run("send", "work", "1", "Blue, please", check=0).stdout
-    assert said == ("recorded for #1: it goes with its next turn, when the present one has ended\n")
+def test_answer_is_the_next_turn_of_the_agent_that_asked(work):
+    """The agent ends its first turn well, and yet is not over: there is something it must hear."""
+    turn = 'cp "$GANGLINE_ATTEMPT_DIR/prompt.md" "$0/prompt.$(wc -l <"$0/ledger")"\n'
+    started = work.start(f'echo turn >>"$0/ledger"\n{turn}[ -e "$0/go" ] && exit\n{ASKS}')
+    work.project.wait_for(lambda: work.issue()["asked"], "it has asked")
+    said = work.project.run("send", "work", "1", "Blue,\nplease", check=0).stdout
+    assert said == "recorded for #1: it goes with its next turn, when the present one has ended\n"
     issue = work.issue()
     assert issue["messages"] == 1
-    assert issue["condition"] == "working"  # what it asked has its answer
+    assert (issue["condition"], issue["asked"]) == ("working", False)  # it has its answer
     assert "1 message of yours to go" in work.status_text()
-    work.project.wait_for(
-        lambda: "#1 is told (goes with its next prompt): Blue, please" in started.text(), "it says"
-    )
-    work.kill(started)
+    work.go()
+    assert work.end(started) == 0
+    assert [line for line in work.ledger() if line in ("turn", "went on")] == [
+        *("turn", "went on", "turn")
+    ]
+    first, second = sorted(work.project.room.glob("prompt.*"))
+    assert "Blue" not in first.read_text()
+    assert "A person says:\n\nBlue,\nplease\n" in second.read_text()
+    text = started.text()
+    assert "#1 is told (goes with its next prompt): Blue, please" in text
+    assert "#1 dispatched, again (with 1 message of yours)" in text
+    issue = work.issue()
+    assert (issue["status"], issue["messages"], issue["retryCount"]) == ("completed", 0, 0)
+    assert len(issue["attempts"]) == 2
+
+
+def test_message_that_is_said_before_the_start_goes_with_the_first_prompt(work):
+    work.run("false", check=1)
+    work.project.run("retry", "work", "1", check=0)
+    work.project.run("send", "work", "1", "Mind the gap", check=0)
+    work.project.run("run", "work", check=1)  # `false` again; but it was told
+    attempts = work.project.area() / "attempts"
+    batch = work.project.status()["batchId"]
+    told = [(attempts / f"{batch}-1-a{n}" / "prompt.md").read_text() for n in (0, 1)]
+    assert ["Mind the gap" in text for text in told] == [False, True]
 
 
 def test_done_is_refused_while_a_message_waits(work):
@@ -324,6 +348,52 @@ def test_only_so_many_messages_wait_for_one_turn(work):
         work.project.run("send", "work", "1", str(number), check=0)
     said = work.project.run("send", "work", "1", "one more", check=2).stderr
     assert "20 messages wait for the next turn of #1 already" in said
+
+
+INTERACTIVE = """\
+[agents.mine]
+start = ["false"]
+mode = "interactive"
+interactive = ["sh", "-c", "echo ready; until [ -e \\"$1/go\\" ]; do sleep 0.02; done", "mine", %s]
+"""
+
+
+def test_message_to_an_agent_in_a_terminal_is_typed_there(work):
+    work.project.settings(SETTINGS + INTERACTIVE % json.dumps(str(work.project.room)))
+    source = work.project.plan([{"id": 1, "title": "One", "body": "Do it", "agent": "mine"}])
+    started = work.project.start("run", "work", "--from", source)
+
+    work.project.wait_for(lambda: "runs in pane" in started.text(), "it has a pane")
+
+    def screen() -> str:
+        pane = work.issue()["attempts"][0]["pane"] if work.issue()["attempts"] else None
+        return work.project.tmux("capture-pane", "-p", "-t", pane).stdout if pane else ""
+
+    work.project.wait_for(lambda: "ready" in screen(), "the agent runs")
+    said = work.project.run("send", "work", "1", "Take the blue one", check=0).stdout
+    pane = work.issue()["attempts"][0]["pane"]
+    assert said == f"typed into pane {pane} of #1\n"
+    assert "Take the blue one" in screen()
+    assert work.issue()["messages"] == 0
+    wanted = "#1 is told (typed into its pane): Take the blue one"
+    work.project.wait_for(lambda: wanted in started.text(), "the run says it")
+    work.go()
+    assert work.end(started) == 0
+    assert len(work.issue()["attempts"]) == 1
+
+
+def test_message_is_typed_into_no_pane_that_is_not_the_attempts_own(work):
+    work.project.settings(SETTINGS + INTERACTIVE % json.dumps(str(work.project.room)))
+    source = work.project.plan([{"id": 1, "title": "One", "body": "Do it", "agent": "mine"}])
+    started = work.project.start("run", "work", "--from", source)
+    work.project.wait_for(lambda: "runs in pane" in started.text(), "the agent runs")
+    work.kill(started)
+    pane = work.issue()["attempts"][0]["pane"]
+    work.project.tmux("respawn-pane", "-k", "-t", pane, "sh", "-c", "exec cat")
+    done = work.project.run("send", "work", "1", "secret", check=2)
+    assert "its pane is not its own any more" in done.stderr
+    assert "nothing is recorded" in done.stderr
+    assert "secret" not in work.project.tmux("capture-pane", "-p", "-t", pane).stdout
 
 
 # -- what is known of a living attempt ---------------------------------------------------------

@@ -20,7 +20,7 @@ _END_NOW = f"end your work now: what still runs in {DONE_GRACE_SECONDS:.0f} s is
 def done() -> int:
     """Say, as an agent, that the issue is done."""
     from gangline.app import commands, telling  # noqa: PLC0415 - only for these
-    from gangline.hosts.local import SystemClock  # noqa: PLC0415 - same
+    from gangline.hosts.clock import SystemClock  # noqa: PLC0415 - same
 
     by, now = telling.speaker(os.environ), SystemClock().now()
     telling.say_of_itself(by, lambda b: commands.agent_done(b, by.issue, by.attempt_id, now))
@@ -33,7 +33,7 @@ def done() -> int:
 def fail(reason: tuple[str, ...]) -> int:
     """Say, as an agent, that the issue cannot be done, and why."""
     from gangline.app import commands, telling  # noqa: PLC0415 - only for these
-    from gangline.hosts.local import SystemClock  # noqa: PLC0415 - same
+    from gangline.hosts.clock import SystemClock  # noqa: PLC0415 - same
 
     text = " ".join(reason)
     by, now = telling.speaker(os.environ), SystemClock().now()
