@@ -6,6 +6,7 @@ has its number. Otherwise the journal is folded first, which gives the same text
 """
 
 import os
+import time
 
 from gangline.core.digest import check_line, digest_matches, line_seq
 from gangline.hosts.runner import PROGRESS, parse_json
@@ -22,6 +23,7 @@ _TAIL_BYTES = 256 * 1024
 _OVER = ("completed", "failed", "skipped", "cancelled")
 _PROGRESS_BYTES = 64 * 1024
 _FIGURE_MAX = 1e15  # what an agent says beyond that is no count of anything
+_DAY_SECONDS = 86_400
 _BUDGET = ("costUsd", "tokens", "minutes")
 
 
@@ -202,3 +204,35 @@ def _budget(policy: "dict[str, Any]") -> "dict[str, Any] | None":
     """The limits of the batch together, null where there is none; None without any."""
     limits = policy.get("batchBudget") or {}
     return {name: limits.get(name) for name in _BUDGET} if limits else None
+
+
+# -- times -------------------------------------------------------------------------------------
+
+
+def until_words(until: float | None, now: float) -> str:
+    """`until 11:25 (in 42m)`, on the clock here; "" where nobody said.
+
+    Args:
+        until: Seconds of the epoch.
+        now: The same.
+    """
+    if until is None:
+        return ""
+    try:
+        clock = time.localtime(until)
+    except (OverflowError, ValueError, OSError):  # an edited state file may hold anything
+        return ""
+    far = abs(until - now) >= _DAY_SECONDS or clock.tm_yday != time.localtime(now).tm_yday
+    at = time.strftime("%a %d %b %H:%M" if far else "%H:%M", clock)
+    return f"until {at} (in {wait_words(until - now)})" if until > now else f"until {at}"
+
+
+def wait_words(seconds: float) -> str:
+    """`42m`, `3h05m`, `2d04h`; the last minute is `1m`, for a limit never ends to the second."""
+    minutes = max(1, -(-int(seconds) // 60))
+    if minutes < 60:
+        return f"{minutes}m"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours}h{minutes:02d}m"
+    return f"{hours // 24}d{hours % 24:02d}h"

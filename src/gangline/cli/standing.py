@@ -4,12 +4,10 @@
 imports nothing that is slow: `status` is asked often.
 """
 
-import time
-
+from gangline.app.views import until_words
 from gangline.core.text import harmless, one_line
 
 _TEXT_CELLS = 200
-_DAY_SECONDS = 86_400
 
 TYPE_CHECKING = False  # importing `typing` costs 3 ms
 if TYPE_CHECKING:
@@ -39,35 +37,6 @@ def usage_words(usage: "Mapping[str, Any] | None") -> str:
     if usage["costUsd"] is not None:
         parts.append(f"${usage['costUsd']:.2f}")
     return ", ".join(parts)
-
-
-def until_words(until: float | None, now: float) -> str:
-    """`until 11:25 (in 42m)`, on the clock here; "" where nobody said.
-
-    Args:
-        until: Seconds of the epoch.
-        now: The same.
-    """
-    if until is None:
-        return ""
-    try:
-        clock = time.localtime(until)
-    except (OverflowError, ValueError, OSError):  # an edited state file may hold anything
-        return ""
-    far = abs(until - now) >= _DAY_SECONDS or clock.tm_yday != time.localtime(now).tm_yday
-    at = time.strftime("%a %d %b %H:%M" if far else "%H:%M", clock)
-    return f"until {at} (in {wait_words(until - now)})" if until > now else f"until {at}"
-
-
-def wait_words(seconds: float) -> str:
-    """`42m`, `3h05m`, `2d04h`; the last minute is `1m`, for a limit never ends to the second."""
-    minutes = max(1, -(-int(seconds) // 60))
-    if minutes < 60:
-        return f"{minutes}m"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 24:
-        return f"{hours}h{minutes:02d}m"
-    return f"{hours // 24}d{hours % 24:02d}h"
 
 
 def condition_words(
