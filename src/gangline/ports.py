@@ -33,6 +33,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         pane: The person's own idle pane to type the launch into; None for a window of ours.
         reader: Which of agents/readers understands what it prints; None: it is shown as it is.
         interactive: It runs on the pane's own terminal, and a person can type to it.
+        files: Further files of the attempt's folder, such as an agent's settings, by name.
         session, resumed, afresh, messages, account: As they are recorded, see Dispatched.
     """
 
@@ -59,6 +60,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     keep_completed: bool = False
     reader: str | None = None
     interactive: bool = False
+    files: dict[str, bytes] = {}
     session: str | None = None
     resumed: bool = False
     afresh: str | None = None

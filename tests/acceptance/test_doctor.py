@@ -395,6 +395,16 @@ def test_dead_orchestrator_and_dead_agent_are_notes_with_the_run_that_goes_on(pr
     assert one(found, "attempt")["message"].endswith(": it died")
 
 
+def test_orchestrator_that_stopped_is_a_note_which_says_why_in_words(project):
+    project.settings(SHARED)
+    orchestrator = project.begin(SLEEPS)
+    os.kill(orchestrator, signal.SIGINT)
+    project.wait_for(lambda: is_gone(orchestrator), "it has stopped")
+    said = one(project.ill(), "orchestrator")
+    assert said["message"] == "stopped (Ctrl-C); the next start resumes the batch"
+    assert said["command"] == "gangline run work"
+
+
 # -- what is left behind -----------------------------------------------------------------------
 
 

@@ -350,16 +350,23 @@ def test_only_so_many_messages_wait_for_one_turn(work):
     assert "20 messages wait for the next turn of #1 already" in said
 
 
-INTERACTIVE = """\
-[agents.mine]
-start = ["false"]
-mode = "interactive"
-interactive = ["sh", "-c", "echo ready; until [ -e \\"$1/go\\" ]; do sleep 0.02; done", "mine", %s]
+# It reads a line of its terminal, as a person or Gangline types it.
+READS = """\
+echo ready; read -r line; echo "$line" >>"$0/ledger"
+until [ -e "$0/go" ]; do sleep 0.02; done
+gangline done
 """
 
 
+def interactive(room: Path) -> str:
+    argv = json.dumps(["sh", "-c", READS, str(room), "{prompt}"])
+    return (
+        f'{SETTINGS}[agents.mine]\nstart = ["false"]\nmode = "interactive"\ninteractive = {argv}\n'
+    )
+
+
 def test_message_to_an_agent_in_a_terminal_is_typed_there(work):
-    work.project.settings(SETTINGS + INTERACTIVE % json.dumps(str(work.project.room)))
+    work.project.settings(interactive(work.project.room))
     source = work.project.plan([{"id": 1, "title": "One", "body": "Do it", "agent": "mine"}])
     started = work.project.start("run", "work", "--from", source)
 
@@ -373,7 +380,7 @@ def test_message_to_an_agent_in_a_terminal_is_typed_there(work):
     said = work.project.run("send", "work", "1", "Take the blue one", check=0).stdout
     pane = work.issue()["attempts"][0]["pane"]
     assert said == f"typed into pane {pane} of #1\n"
-    assert "Take the blue one" in screen()
+    work.project.wait_for(lambda: work.ledger() == ["Take the blue one"], "the agent reads it")
     assert work.issue()["messages"] == 0
     wanted = "#1 is told (typed into its pane): Take the blue one"
     work.project.wait_for(lambda: wanted in started.text(), "the run says it")
@@ -383,7 +390,7 @@ def test_message_to_an_agent_in_a_terminal_is_typed_there(work):
 
 
 def test_message_is_typed_into_no_pane_that_is_not_the_attempts_own(work):
-    work.project.settings(SETTINGS + INTERACTIVE % json.dumps(str(work.project.room)))
+    work.project.settings(interactive(work.project.room))
     source = work.project.plan([{"id": 1, "title": "One", "body": "Do it", "agent": "mine"}])
     started = work.project.start("run", "work", "--from", source)
     work.project.wait_for(lambda: "runs in pane" in started.text(), "the agent runs")

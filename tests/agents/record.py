@@ -163,6 +163,7 @@ CODEX = ("ok", "nothing", "error-401", "error-429", "error-500", "retried-500", 
 # -- OpenCode ------------------------------------------------------------------------------
 
 _OPENCODE = ["opencode", "run", "--auto", "--format", "json"]
+_UNKNOWN_SESSION = "ses_dddbe0dcfffeO7cekzWadylUVd"
 
 
 def opencode(stage: Stage, only: str) -> None:
@@ -180,7 +181,7 @@ def opencode(stage: Stage, only: str) -> None:
         act = stage.signalled_in_tool(number, '"text"')
     match only:
         case "unknown-id":
-            stage.run(only, [*_OPENCODE, "--session", "ses_unknown", "{prompt}"], AGAIN)
+            stage.run(only, [*_OPENCODE, "--session", _UNKNOWN_SESSION, "{prompt}"], AGAIN)
         case "resumed":
             said = stage.run(None, [*_OPENCODE, "{prompt}"], ask("slow"), meanwhile=act)
             stage.stub.release("greeting")
@@ -200,7 +201,10 @@ def qwen(stage: Stage, only: str) -> None:
     start = [*_QWEN, "--session-id", session]
     simple = {**_COMMON, "limit": f"limit reset={RESET}", "ask": "ask"}
     if only in simple:
-        stage.run(only, start, ask(simple[only]))
+        # It tries again for a long time, and says nothing of it.
+        endless = only in {"error-429", "limit"}
+        act = stage.terminated_after(requests=5) if endless else None
+        stage.run(only, start, ask(simple[only]), meanwhile=act)
         return
     match only:
         case "denied":
@@ -240,13 +244,13 @@ _COMMON = {
     "retried-500": "error code=500 times=1",
     "cut": "cut",
 }
-_MORE = ("limit", "ask", "killed", "terminated", "interrupted", "hung-up", "resumed", "unknown-id")
+_MORE = ("limit", "ask", "killed", "terminated", "hung-up", "resumed", "unknown-id")
 
 RECORDERS: dict[str, tuple[Callable[[Stage, str], None], Sequence[str]]] = {
     "claude": (claude, CLAUDE),
     "codex": (codex, CODEX),
     "opencode": (opencode, (*_COMMON, *_MORE)),
-    "qwen": (qwen, (*_COMMON, *_MORE, "denied", "id-in-use")),
+    "qwen": (qwen, (*_COMMON, *_MORE, "interrupted", "denied", "id-in-use")),
     "aider": (aider, (*_COMMON, "limit")),
 }
 

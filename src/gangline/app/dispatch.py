@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from gangline.agents.environment import build_environment
+from gangline.agents.hooks import prepare
 from gangline.agents.registry import (
     Agent,
     Placeholders,
@@ -197,6 +198,7 @@ class Dispatcher:
         plan = plan_session(issue, agent)
         values = self._placeholders(batch, issue, attempt_id, workspace, plan)
         argv, stdin = render(agent, values, resume=plan.resumed)
+        extra, files = self._hooks(agent, values, plan)
         environment = self._environment(agent) | {
             **_said_to_agent(batch, key, attempt_id, retry),
             "GANGLINE_ATTEMPT_DIR": os.path.dirname(values.prompt_file),
@@ -210,7 +212,8 @@ class Dispatcher:
             cwd=workspace.path,
             git_dir=workspace.git_dir,
             branch=workspace.branch,
-            argv=tuple(argv),
+            argv=(argv[0], *extra, *argv[1:]),
+            files=files,
             program=self._program(agent),
             prompt=values.prompt,
             stdin=stdin,
@@ -223,6 +226,15 @@ class Dispatcher:
             keep_failed=self._config.batch.keep_failed_panes,
             keep_completed=self._config.batch.keep_completed_panes,
         )
+
+    def _hooks(
+        self, agent: Agent, values: Placeholders, plan: SessionPlan
+    ) -> tuple[list[str], dict[str, bytes]]:
+        """What an interactive agent is started with so that it tells of itself."""
+        if agent.mode != "interactive":
+            return [], {}
+        folder = os.path.dirname(values.prompt_file)
+        return prepare(agent.hooks, folder, plan.session if plan.resumed else None)
 
     def _placeholders(
         self,

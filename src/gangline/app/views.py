@@ -25,6 +25,19 @@ _PROGRESS_BYTES = 64 * 1024
 _FIGURE_MAX = 1e15  # what an agent says beyond that is no count of anything
 _DAY_SECONDS = 86_400
 _BUDGET = ("costUsd", "tokens", "minutes")
+_STOPS = {
+    "signal 1": "its terminal has gone",
+    "signal 2": "Ctrl-C",
+    "signal 15": "asked to by a TERM signal",
+    "stop": "gangline stop",
+    "drained": "drained",
+    "budget": "the budget of the batch is used up",
+}
+
+
+def stop_words(reason: str) -> str:
+    """Why an orchestrator stopped, for people."""
+    return _STOPS.get(reason, reason)
 
 
 def fast_state(paths: AreaPaths) -> "dict[str, Any] | None":
@@ -143,6 +156,7 @@ def _attempt_view(
         "id": attempt_id,
         "outcome": attempt.get("outcome"),
         "pane": attempt.get("pane"),
+        "ownPane": attempt.get("plan") is not None or attempt.get("foreign", False),
         "startedAt": attempt["startedAt"],
         "endedAt": attempt.get("endedAt"),
         "exitCode": attempt.get("exitCode"),

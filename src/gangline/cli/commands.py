@@ -118,8 +118,9 @@ def run(area: str, *, new: bool, detach: bool, **options: Any) -> int:
     run on.
     """
     session = running.open_session(area, _request(options), new=new, detached=detach)
-    for report in session.store.reports:
-        warn(f"gangline: {report}")
+    if detach or session.beginning is running.Beginning.OVER:  # else the orchestrator says them
+        for report in session.store.reports:
+            warn(f"gangline: {report}")
     if session.beginning is running.Beginning.OVER:
         return _show_over(session)
     say(beginning(session.store.batch, new=session.beginning is running.Beginning.NEW))

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
+from gangline.app.views import stop_words
 from gangline.cli.standing import answer_command, budget_words, condition_words, stall_commands
 from gangline.cli.table import clock, cut
 from gangline.core.batch import Batch
@@ -57,14 +58,6 @@ _KILLS = {
     KillReason.LIMIT: "because it would wait in vain; it goes on when the limit has ended",
     KillReason.BUDGET: "because its budget is used up ([budget])",
     KillReason.STALL: "because it stalled ([stall] action)",
-}
-_STOPS = {
-    "signal 1": "its terminal has gone",
-    "signal 2": "Ctrl-C",
-    "signal 15": "asked to by a TERM signal",
-    "stop": "gangline stop",
-    "drained": "drained",
-    "budget": "the budget of the batch is used up",
 }
 _BY = {
     "file": "the state file was changed by hand",
@@ -154,11 +147,12 @@ def beginning(batch: Batch, *, new: bool) -> str:
     counts = ", ".join(f"{n} {status}" for status, n in batch.counts().items() if n)
     if new:
         return f"Beginning batch {batch.batch_id} of {batch.area}: {counts}"
-    ended = (
-        f"its orchestrator stopped ({_STOPS.get(batch.stopped_reason or '', batch.stopped_reason)})"
-        if batch.orchestrator_pid is None
-        else f"its orchestrator (process {batch.orchestrator_pid}) died"
-    )
+    if batch.orchestrator_pid is not None:
+        ended = f"its orchestrator (process {batch.orchestrator_pid}) died"
+    elif batch.stopped_reason is not None:
+        ended = f"its orchestrator stopped ({stop_words(batch.stopped_reason)})"
+    else:  # it is of the shell, or the first run died before it was recorded
+        ended = "no run of Gangline has led it yet"
     last = f"last recorded {batch.updated_at}"
     text = f"Resuming batch {batch.batch_id} of {batch.area}: {ended}, {last}; {counts}"
     if batch.paused:  # a drained batch is dispatched again by this very run
@@ -181,7 +175,7 @@ def describe(batch: Batch, event: AnyEvent) -> str | None:
 def _of_batch(batch: Batch, event: AnyEvent) -> str | None:
     match event:
         case OrchestratorStopped() if event.reason != "over":
-            return f"the orchestrator stops ({_STOPS.get(event.reason, event.reason)})"
+            return f"the orchestrator stops ({stop_words(event.reason)})"
         case StopRequested():
             return "asked to stop" + (" and to end the agents" if event.kill else "")
         case StopFinished():

@@ -165,10 +165,12 @@ def _after_failures(view: "dict[str, Any]") -> list[str]:
     for issue in failed[:_NAMED_MAX]:
         last = issue["attempts"][-1] if issue["attempts"] else None
         if last is None:
-            lines.append(f"#{issue['id']} could not be started: mend what its reason names")
+            why = f": {one_line(issue['reason'], 200)}" if issue["reason"] else ""
+            lines.append(f"#{issue['id']} failed and was never run{why}")
             continue
         where = f"#{issue['id']} failed: gangline logs {area} {issue['id']}"
-        if last["pane"] and last["outcome"] == "failed":  # the settings keep such a pane
+        # The settings keep such a pane; a person's own has gone on to something else.
+        if last["pane"] and last["outcome"] == "failed" and not last["ownPane"]:
             where += f" (or pane {last['pane']}: gangline attach {area} {issue['id']})"
         lines.append(where)
     if len(failed) > _NAMED_MAX:

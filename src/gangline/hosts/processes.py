@@ -136,7 +136,8 @@ def marked_processes(mark: str, *, session: int | None = None) -> dict[int, int]
 
     Args:
         mark: The attempt's mark; matched whole.
-        session: The agent's session id; its members and this process's children count as well.
+        session: The agent's session id, or its group's on a terminal; the members of either and
+            this process's children count as well.
 
     Raises:
         OSError: it cannot be known now: no descriptor or memory left to look with.
@@ -149,7 +150,7 @@ def marked_processes(mark: str, *, session: int | None = None) -> dict[int, int]
     for pid in every_pid():
         if pid == own or (fields := _living_program(pid)) is None:
             continue
-        ours = session is not None and (int(fields[3]) == session or int(fields[1]) == own)
+        ours = session is not None and (_is_led_by(session, fields) or int(fields[1]) == own)
         if ours or entry in _environment(pid):
             found[pid] = int(fields[19])
     return found
@@ -172,7 +173,8 @@ def living_marks(marks: "Collection[str]") -> set[str]:
 
 
 def session_members(leader: int, started: int) -> dict[int, int]:
-    """The living processes of the session that exactly this process leads, as pid -> start time.
+    """The living processes of the session or group that exactly this process leads, as
+    pid -> start time.
 
     {} once the leader has ended: from then on its number may be given to another. Linux only.
 
@@ -184,7 +186,7 @@ def session_members(leader: int, started: int) -> dict[int, int]:
     found = {}
     for pid in every_pid():
         fields = _living_program(pid)
-        if fields is not None and int(fields[3]) == leader:
+        if fields is not None and _is_led_by(leader, fields):
             found[pid] = int(fields[19])
     return found
 
@@ -228,6 +230,15 @@ def _living_program(pid: int) -> list[bytes] | None:
     if fields is None or fields[0] == _ZOMBIE or int(fields[6]) & _KERNEL_THREAD:
         return None
     return fields
+
+
+def _is_led_by(leader: int, fields: list[bytes]) -> bool:
+    """Whether a process belongs to the session or the process group of this number.
+
+    A group that has the number of a session is in it, so for an agent with a session of its own
+    the second says nothing new; one on a terminal leads a group only (hosts/runner_terminal.py).
+    """
+    return leader in (int(fields[3]), int(fields[2]))
 
 
 def _environment(pid: int) -> list[bytes]:
@@ -276,7 +287,8 @@ def _marked_by_psutil(mark: str, session: int | None) -> dict[int, int]:
         try:
             ours = process.environ().get(MARK_ENTRY[:-1].decode()) == mark
             if not ours and session is not None:
-                ours = process.ppid() == own or os.getsid(process.pid) == session
+                leaders = (os.getsid(process.pid), os.getpgid(process.pid))
+                ours = process.ppid() == own or session in leaders
             if ours and process.pid != own and process.status() != psutil.STATUS_ZOMBIE:
                 found[process.pid] = int(process.create_time() * 100)
         except (psutil.Error, OSError):

@@ -23,6 +23,8 @@ TYPE_CHECKING = False  # importing `typing` costs more than all the rest
 if TYPE_CHECKING:
     from typing import Any
 
+    from gangline.hosts.runner_interactive import Interactive
+
 LOCK, CLAIM, STARTING, EXIT = "lock", "claim", "starting", "exit.json"
 SPEC, PROMPT, ENVIRONMENT, OUTPUT = "spec.json", "prompt.md", "environment", "output.log"
 PROGRESS = "progress.json"  # what the agent's output tells (core/evidence.py: Progress)
@@ -34,6 +36,9 @@ _LOCK_RETRY_SECONDS = 0.001
 _HUP, _INT, _TERM, _CHLD = 1, 2, 15, _signal.SIGCHLD
 # A job-control shell stops its foreground job by these: Ctrl-Z in an idle pane, and `stty tostop`.
 _STOPS = (_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU)
+# What an agent starts with at its default; Python ignores the two before the stops, and an ignored
+# signal is inherited.
+DEFAULTED = [_HUP, _INT, _TERM, _CHLD, _signal.SIGPIPE, _signal.SIGXFSZ, *_STOPS]
 
 
 class Signals:
@@ -224,8 +229,7 @@ def spawn(
             (os.POSIX_SPAWN_DUP2, output, 1),
             (os.POSIX_SPAWN_DUP2, output, 2),
         ],
-        # Python ignores the two before the stops, and an ignored signal is inherited.
-        "setsigdef": [_HUP, _INT, _TERM, _CHLD, _signal.SIGPIPE, _signal.SIGXFSZ, *_STOPS],
+        "setsigdef": DEFAULTED,
         "setsigmask": [],
     }
     try:
@@ -254,25 +258,59 @@ def become_reaper() -> bool:
 
 
 def start_step(
-    attempt: Attempt, spec: "dict[str, Any]", environment: dict[bytes, bytes], output: int
+    attempt: Attempt,
+    spec: "dict[str, Any]",
+    environment: dict[bytes, bytes],
+    output: int,
+    interactive: "Interactive | None" = None,
 ) -> tuple[int, str | None]:
-    """Start the next thing to run, the worktree's setup before the agent: its pid, or why not."""
+    """Start the next thing to run, the worktree's setup before the agent: its pid, or why not.
+
+    Args:
+        attempt: Its folder.
+        spec: What to run.
+        environment: The agent's whole environment.
+        output: The pipe that it prints into.
+        interactive: Starts the agent on the pane's own terminal instead.
+    """
     step = spec.get("setup") or spec
-    stdin = open_stdin(attempt, step)
     try:
-        pid = spawn(step["program"], step["argv"], environment, stdin, output)
-        note_session(attempt, pid)
-        return pid, None
+        if interactive is not None and step is spec:
+            pid = interactive.start(step["program"], step["argv"], environment)
+        else:
+            stdin = open_stdin(attempt, step)
+            try:
+                pid = spawn(step["program"], step["argv"], environment, stdin, output)
+            finally:
+                os.close(stdin)
     except (OSError, ValueError) as error:  # ValueError: a NUL in an argument
         why = error.strerror if isinstance(error, OSError) else error
         return 0, f"{step['program']} could not be executed: {why}"
-    finally:
-        os.close(stdin)
+    note_session(attempt, pid)
+    return pid, None
+
+
+def prepare_terminal(
+    attempt: Attempt, spec: "dict[str, Any]", signals: Signals
+) -> "tuple[Interactive | None, str | None]":
+    """What runs an interactive agent on the pane's terminal, or why it cannot; None: it is none."""
+    if not spec.get("interactive"):
+        return None, None
+    from gangline.hosts.runner_interactive import Interactive  # noqa: PLC0415 - a TUI is slow anyway
+
+    try:
+        return Interactive(attempt, spec, signals), None
+    except OSError as error:
+        return (
+            None,
+            f"it is to run on its pane's terminal, and that cannot be had: {error.strerror}",
+        )
 
 
 def note_session(attempt: Attempt, pid: int) -> None:
     """Write into `starting` which session was started: it is found so if this process is killed.
 
+    On a terminal it is the leader of a process group instead, whose number leads to it as well.
     An agent may empty its environment, and so lose the mark. Not durable: with the machine every
     process ends.
     """
@@ -306,18 +344,20 @@ def main(path: str) -> int:
         return 0
     spec = parse_json(attempt.read(SPEC))
     environment = read_environment(attempt)
-    problem = refusal(spec)
+    problem, interactive = refusal(spec), None
+    if problem is None:
+        interactive, problem = prepare_terminal(attempt, spec, signals)
     if problem is None:
         attempt.touch(STARTING)
         attempt.sync()  # the claim's name and this one
         is_reaper = become_reaper()
         output_read, output_write = os.pipe2(os.O_CLOEXEC)
-        pid, problem = start_step(attempt, spec, environment, output_write)
+        pid, problem = start_step(attempt, spec, environment, output_write, interactive)
     else:
         pid, output_read, output_write, is_reaper = 0, -1, -1, False
     from gangline.hosts.runner_watch import Watch  # noqa: PLC0415 - the agent runs by now
 
-    watch = Watch(attempt, spec, signals, environment, is_reaper=is_reaper)
+    watch = Watch(attempt, spec, signals, environment, interactive, is_reaper=is_reaper)
     return watch.run(pid, output_read, output_write, lock, problem)
 
 

@@ -12,30 +12,32 @@ import select
 import time
 
 from gangline.core.text import harmless
-from gangline.hosts.processes import end_marked, kill_marked, wall_time
-from gangline.hosts.runner import (
-    EXIT,
-    MARK_VARIABLE,
-    OUTPUT,
-    PANE_OPTION,
-    Attempt,
-    Signals,
-    start_step,
-)
+from gangline.hosts.processes import end_marked, wall_time
+from gangline.hosts.runner import MARK_VARIABLE, OUTPUT, Attempt, Signals, start_step
 from gangline.hosts.runner_account import Account
+from gangline.hosts.runner_end import (
+    end_agent,
+    exit_status,
+    has_succeeded,
+    keep_or_give_back_pane,
+    last_words,
+    no_children,
+    record_end,
+    signal_group,
+    wake,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from gangline.hosts.runner_interactive import Interactive
+
 _READ_BYTES = 65536
-_SIGINT, _SIGTERM = 2, 15
-_ENDING_POLL_MS = 10
+_SIGINT = 2
 _PANE_PATIENCE_SECONDS = 1.0
 _PANE_POLL_SECONDS = 0.002
 _PIPE_BYTES = 65536  # where the system does not tell
-_DISK_FULL_RETRY_SECONDS = 1.0
-_REMAIN = ("remain-on-exit", "on")
 
 
 class Watch:
@@ -47,6 +49,7 @@ class Watch:
         spec: "dict[str, Any]",
         signals: Signals,
         environment: dict[bytes, bytes],
+        interactive: "Interactive | None" = None,
         *,
         is_reaper: bool,
     ) -> None:
@@ -59,7 +62,8 @@ class Watch:
         self._log_cut = False
         self._pane: int | None = _open_pane()
         self._pane_patience_seconds = _PANE_PATIENCE_SECONDS
-        self._account = Account(attempt, self._wake)
+        self._account = Account(attempt, lambda: wake(spec))
+        self._interactive = interactive
         self._log = self._open_log()
         self._interrupts_passed = 0
         self._session = 0
@@ -74,7 +78,7 @@ class Watch:
             self._read_agent()
         while pid:
             self._session = pid
-            record = self._watch_step(pid, output)
+            record = self._watch_step(pid, output) if self._is_piped() else self._attend_person(pid)
             pid = 0
             setup = self._spec.pop("setup", None)
             if setup and self._signals.ending:
@@ -88,7 +92,7 @@ class Watch:
             self._show(self._account.finish(record.get("code")))
         self._end(record, lock)
         self._last_words(record)
-        return 0 if record.get("code") == 0 and "refused" not in record else 1
+        return 0 if has_succeeded(record) else 1
 
     def _after_setup(
         self, setup: "dict[str, Any]", record: "dict[str, Any]", output: int
@@ -101,12 +105,26 @@ class Watch:
                 pass
         except OSError:
             pass  # then it runs once more next time, as after a crash just here
-        pid, problem = start_step(self._attempt, self._spec, self._environment, output)
+        pid, problem = start_step(
+            self._attempt, self._spec, self._environment, output, self._interactive
+        )
         if pid:
             self._read_agent()
         return pid, {} if pid else {"refused": problem}
 
+    def _is_piped(self) -> bool:
+        return self._interactive is None or bool(self._spec.get("setup"))
+
+    def _attend_person(self, pid: int) -> "dict[str, Any]":
+        """Watch an agent on the terminal; what it leaves there is cleared away."""
+        assert self._interactive is not None
+        record = self._interactive.watch(pid, self._mark, self._write_log, self._show)
+        self._show(self._interactive.finish(self._write_log))
+        return record
+
     def _read_agent(self) -> None:
+        if self._interactive is not None:
+            return  # its hooks tell
         self._account.read_with(self._spec.get("reader"), self._spec["cwd"])
 
     # -- while it runs ---------------------------------------------------------------------
@@ -116,7 +134,7 @@ class Watch:
         poller.register(output, select.POLLIN)
         poller.register(self._signals.wake_read, select.POLLIN)
         while True:
-            status = _exit_status(pid)
+            status = exit_status(pid)
             if status is not None:
                 return status
             if self._signals.ending:
@@ -134,24 +152,19 @@ class Watch:
                 os.read(fd, _READ_BYTES)
 
     def _end_agent(self, pid: int, poller: select.poll, output: int) -> "dict[str, Any]":
-        """End the agent politely, then hard; everything else of the attempt with it."""
-        deadline = time.monotonic() + self._spec["graceSeconds"]
-        _signal_group(pid, _SIGTERM)
-        while time.monotonic() < deadline:
-            status = _exit_status(pid)
-            if status is not None:
-                return status
-            self._attend(poller, output, _ENDING_POLL_MS)
-        while (status := _exit_status(pid)) is None:
-            kill_marked(self._mark, session=pid)
-            self._attend(poller, output, _ENDING_POLL_MS)
-        return status
+        return end_agent(
+            pid,
+            self._mark,
+            self._spec["graceSeconds"],
+            lambda: exit_status(pid),
+            lambda patience_ms: self._attend(poller, output, patience_ms),
+        )
 
     def _pass_interrupts(self, pid: int) -> None:
         """Ctrl-C in the pane is meant for the agent."""
         while self._interrupts_passed < self._signals.interrupts:
             self._interrupts_passed += 1
-            _signal_group(pid, _SIGINT)
+            signal_group(pid, _SIGINT)
 
     def _copy(self, data: bytes) -> None:
         self._write_log(data)
@@ -220,56 +233,21 @@ class Watch:
     def _end(self, record: "dict[str, Any]", lock: int) -> None:
         if "refused" in record:
             record["refused"] = harmless(record["refused"])
-        if self._signals.ending:
+        if self._signals.ending and "turn" not in record:  # else its work was done before
             record["runnerSignal"] = self._signals.ending
         if self._log_cut:
             record["logCut"] = True
-        if self._session and not (self._is_reaper and _no_children()):
+        if self._session and not (self._is_reaper and no_children()):
             end_marked(
                 self._mark,
                 session=self._session,
                 grace_seconds=self._spec["graceSeconds"],
-                reap=_no_children,
+                reap=no_children,
             )
         record["endedAt"] = wall_time()
-        self._record(record)
+        record_end(self._attempt, record, self._account.settle, self._show)
         os.close(lock)
-        self._wake()
-
-    def _record(self, record: "dict[str, Any]") -> None:
-        """Make exit.json durable; on a full disk wait for space, because the result matters.
-
-        In a folder that was deleted nobody can ever read it, so there it is given up.
-        """
-        data = _json_object(record)
-        part = EXIT + ".part"
-        while True:
-            self._account.settle()  # it can turn this end into a failure
-            try:
-                self._attempt.write_durably(part, data)
-                os.rename(part, EXIT, src_dir_fd=self._attempt.fd, dst_dir_fd=self._attempt.fd)
-                self._attempt.sync()
-            except OSError as error:
-                if os.fstat(self._attempt.fd).st_nlink == 0:
-                    self._show(b"\r\n[gangline] the attempt's folder was deleted\r\n")
-                    return
-                self._show(f"\r\n[gangline] exit.json: {error.strerror}; trying again\r\n".encode())
-                time.sleep(_DISK_FULL_RETRY_SECONDS)
-            else:
-                return
-
-    def _wake(self) -> None:
-        """Tell the orchestrator, if one listens, which attempt to look at."""
-        try:
-            fd = os.open(self._spec["wake"], os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return
-        try:
-            os.write(fd, self._spec["issue"].encode() + b"\n")
-        except OSError:
-            pass
-        finally:
-            os.close(fd)
+        wake(self._spec)
 
     def _last_words(self, record: "dict[str, Any]") -> None:
         """Say in the pane how it ended, and keep the pane if the settings want it kept.
@@ -277,26 +255,13 @@ class Watch:
         In an idle pane it is always said, for the pane stays and its person sees the shell again;
         how long that pane stays is the person's own affair.
         """
-        borrowed = self._spec.get("idlePane", False)
-        succeeded = record.get("code") == 0 and "refused" not in record
-        keep = self._spec["keepCompleted"] if succeeded else self._spec["keepFailed"]
-        if not borrowed and (not keep or self._signals.ending):
+        is_borrowed = self._spec.get("idlePane", False)
+        keep = self._spec["keepCompleted" if has_succeeded(record) else "keepFailed"]
+        if not is_borrowed and (not keep or self._signals.ending):
             return
-        how = record.get("refused") or (
-            f"signal {record['signal']}" if "signal" in record else f"exit code {record['code']}"
-        )
-        where = os.path.join(self._attempt.path, OUTPUT)
-        line = harmless(f"[gangline] #{self._spec['issue']}: {how}. Log: {where}")
+        line = harmless(last_words(self._attempt.path, self._spec, record))
         self._show(f"\r\n{line}\r\n".encode())
-        pane = os.environ.get("TMUX_PANE")
-        if pane and os.environ.get("TMUX"):
-            # What is borrowed is given back at once; else the next orchestrator would do it.
-            what = ["-u", "-t", pane, PANE_OPTION] if borrowed else ["-t", pane, *_REMAIN]
-            argv = ["tmux", "set-option", "-p", *what]
-            try:
-                os.waitpid(os.posix_spawnp("tmux", argv, os.environ), 0)
-            except OSError:
-                pass  # the log is kept in any case, and a pane that was not given back lapses
+        keep_or_give_back_pane(is_borrowed=is_borrowed)
 
 
 def _open_pane() -> int:
@@ -309,52 +274,3 @@ def _open_pane() -> int:
         return os.open(os.ttyname(1), flags)
     except OSError:
         return 1
-
-
-def _exit_status(pid: int) -> "dict[str, Any] | None":
-    """How the agent ended, or None while it lives; reaps other children on the way."""
-    ended: dict[str, Any] | None = None
-    while True:
-        try:
-            found, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return ended
-        if found == 0:
-            return ended
-        if found == pid:
-            if os.WIFSIGNALED(status):
-                ended = {"signal": os.WTERMSIG(status)}
-            else:
-                ended = {"code": os.WEXITSTATUS(status)}
-
-
-def _no_children() -> bool:
-    """Collect children that ended; whether none is left.
-
-    For a reaper of orphans this proves that nothing of the attempt is left: whatever the agent
-    started is below this process, or became its child when its own parent ended.
-    """
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        return True
-    return False
-
-
-def _signal_group(pid: int, number: int) -> None:
-    try:
-        os.killpg(pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass  # it has ended, or runs as another user
-
-
-def _json_object(record: "dict[str, Any]") -> bytes:
-    """One flat JSON object, without the cost of importing `json`."""
-    from _json import encode_basestring_ascii as quoted  # noqa: PLC0415 - the C half of json
-
-    parts = []
-    for name, value in record.items():
-        plain = "true" if value is True else str(value)
-        parts.append(f'"{name}":{quoted(value) if isinstance(value, str) else plain}')
-    return ("{" + ",".join(parts) + "}").encode("ascii")

@@ -237,6 +237,15 @@ def test_codexs_error_before_a_good_turn_is_forgotten():
     assert read("codex-json", *events)[0].failure is None
 
 
+def test_codex_that_connects_again_is_retrying_and_has_not_failed():
+    again = {"type": "error", "message": "Reconnecting... 2/5 (stream disconnected)"}
+    progress, _ = read("codex-json", again, code="running")
+    assert progress.retrying == "Reconnecting... 2/5 (stream disconnected)"
+    assert progress.failure is None
+    progress, _ = read("codex-json", again, item("agent_message", text="Hi."), code="running")
+    assert progress.retrying is None
+
+
 def part(kind: str, **fields) -> dict:
     return {"type": kind, "sessionID": "ses_1", "part": fields}
 
@@ -255,6 +264,11 @@ def test_a_call_that_opencode_was_not_allowed_is_a_failure():
     end = part("step_finish", reason="stop")
     progress, _ = read("opencode-json", part("tool_use", tool="bash", state=state), end)
     assert progress.failure == "permission was denied: bash: git push"
+
+
+def test_opencode_that_ends_before_its_last_step_has_failed():
+    assert read("opencode-json", part("step_finish", reason="tool-calls"))[0].failure
+    assert read("opencode-json", part("step_finish", reason="stop"))[0].failure is None
 
 
 @pytest.mark.parametrize("reason", ["length", "error", "content-filter"])
@@ -324,6 +338,14 @@ def test_a_call_that_copilot_was_not_allowed_is_a_failure():
     assert progress.needs is None
 
 
+def test_a_denial_that_only_the_call_tells_is_a_failure_of_copilot():
+    start = {"type": "tool.execution_start", "data": {"toolCallId": "c", "toolName": "bash"}}
+    error = {"message": "no", "code": "denied"}
+    end = {"type": "tool.execution_complete",
+           "data": {"toolCallId": "c", "success": False, "error": error}}  # fmt: skip
+    assert read("copilot-json", start, end)[0].failure == "permission was denied: bash"
+
+
 def test_copilots_question_needs_a_person():
     asked = {"type": "user_input.requested", "data": {"question": "Which colour?"}}
     assert read("copilot-json", asked, code="running")[0].needs == "an answer: Which colour?"
@@ -336,6 +358,22 @@ def test_a_plain_program_is_shown_as_it_is_with_its_last_line_remembered():
     assert made.finish(3) == b""
     assert made.progress.failure == "exit code 3: last \ufffd one"
     assert made.progress.last_words == "last \ufffd one"
+
+
+def test_only_the_end_of_a_plain_programs_output_is_kept():
+    made = strict_reader("plain")
+    for _ in range(50):
+        made.feed(b"x" * 1000)
+    assert len(made._end) <= 8192
+    made.finish(0)
+    assert len(made.progress.last_words) == 2000
+
+
+def test_text_that_utf8_cannot_hold_is_replaced():
+    line = b'{"type":"assistant","message":{"content":[{"type":"text","text":"a\\ud800b"}]}}'
+    progress, shown = read(CLAUDE, line, code="running")
+    assert progress.last_words == "a?b"
+    assert shown == "› a?b\n"
 
 
 def test_a_plain_program_that_ends_well_has_no_failure():

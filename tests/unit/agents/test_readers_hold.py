@@ -94,7 +94,7 @@ def test_a_field_of_another_type_is_as_good_as_none(name, stream, data):
     text = b"".join(json.dumps(event).encode() + b"\n" for event in events)
     for code in (None, 0, 1):
         known, shown = read(name, [text], code)
-        json.dumps(known, allow_nan=False).encode()
+        json.dumps(known, allow_nan=False, ensure_ascii=False).encode()
         shown.decode()  # it is UTF-8
 
 
@@ -133,7 +133,7 @@ def test_any_object_is_read(name, data):
         event = {"type": data.draw(st.sampled_from(kinds)), **data.draw(JSON.filter(is_object))}
         made.feed(json.dumps(event).encode() + b"\n")
     made.finish(0)
-    json.dumps(made.progress.as_dict(), allow_nan=False)
+    json.dumps(made.progress.as_dict(), allow_nan=False, ensure_ascii=False).encode()
 
 
 def is_object(value):

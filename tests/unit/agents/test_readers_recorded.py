@@ -150,6 +150,20 @@ def test_the_command_that_codex_wraps_in_a_shell_is_shown_without_it():
     assert "⏺ Bash: git add -- greeting.txt && git commit" in read("codex", "ok")[1]
 
 
+def test_aiders_error_that_it_broke_into_lines_is_whole():
+    assert read("aider", "error-401")[0].failure == (
+        "litellm.AuthenticationError: AuthenticationError: OpenAIException - Incorrect API key"
+        " provided. The API provider is not able to authenticate you. Check your API key."
+    )
+
+
+def test_aiders_figures_and_answer_are_read():
+    progress, _ = read("aider", "ok")
+    assert (progress.input_tokens, progress.output_tokens) == (2500, 22)
+    assert progress.cost_usd == 0.0026
+    assert progress.last_words.startswith("I write the file.")
+
+
 def test_codexs_failed_commit_in_a_sandbox_is_shown_but_only_git_tells_of_it():
     progress, shown = read("codex", "sandbox")
     assert "  ⎿ exit 128: fatal: Unable to create" in shown

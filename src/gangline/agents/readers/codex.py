@@ -46,7 +46,6 @@ class CodexReader(Reader):
         if kind == "turn.completed":
             return self._turn_completed(mapping(event.get("usage")))
         if kind == "turn.failed":
-            self._is_over = True
             self._end_calls()
             self._fail(_message(mapping(event.get("error"))) or "the turn failed")
             return ""

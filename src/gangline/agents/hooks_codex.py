@@ -1,0 +1,73 @@
+"""What `notify` of Codex tells, as progress.json has it: that a turn of the attempt has ended.
+
+As Codex 0.169.0 was seen to do it (tests/contract/recorded_hooks). It notifies of threads of
+its own too: one that finds a title for the task ends its turn first, and one of a sub-agent may.
+Ours is the thread that is gone on with, or else one with a rollout that a person began in the
+attempt's folder; the thread for the title has none, and a sub-agent's names its parent.
+
+Of a failure, a limit, a question or a new prompt Codex tells nothing in this way.
+"""
+
+import glob
+import json
+import os
+import re
+
+from gangline.agents.hooks_file import QUESTION
+from gangline.agents.hooks_usage import usage_of_rollout
+from gangline.agents.readers.account import cut
+from gangline.agents.readers.fields import mapping, words
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_LAST_WORDS_CHARACTERS = 2000
+_THREAD = re.compile(r"[A-Za-z0-9-]{1,100}\Z")
+
+
+def note(known: "dict[str, Any]", event: "dict[str, Any]", folder: str, session: str) -> None:
+    """Change what is known by one notification.
+
+    Args:
+        known: As progress.json has it; changed in place.
+        event: As Codex gave it.
+        folder: The attempt's.
+        session: The thread that it goes on with; "" if it began one.
+    """
+    thread = words(event.get("thread-id"))
+    if event.get("type") != "agent-turn-complete" or not _THREAD.match(thread):
+        return
+    ours = known.get("session") or session
+    rollout = _rollout(thread)
+    if thread != ours if ours else not _is_begun_here(rollout, words(event.get("cwd"))):
+        return
+    known["session"] = thread
+    known["turns"] = int(known.get("turns") or 0) + 1
+    said = words(event.get("last-assistant-message")).strip()
+    if said:
+        known["lastWords"] = cut(said, _LAST_WORDS_CHARACTERS)
+    known |= usage_of_rollout(rollout, folder)
+    has_question = os.path.exists(os.path.join(folder, QUESTION))
+    known["turnEnded"] = None if has_question else True
+
+
+def _rollout(thread: str) -> str:
+    """The file in which Codex keeps this thread; "" if it keeps none."""
+    home = os.environ.get("CODEX_HOME") or os.path.expanduser("~/.codex")
+    pattern = os.path.join(
+        glob.escape(home), "sessions", "*", "*", "*", f"rollout-*-{thread}.jsonl"
+    )
+    return next(iter(glob.glob(pattern)), "")
+
+
+def _is_begun_here(rollout: str, cwd: str) -> bool:
+    """Whether a person began this thread in this folder, and no other thread did."""
+    try:
+        with open(rollout, "rb") as file:
+            meta = mapping(mapping(json.loads(file.readline())).get("payload"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    is_own = isinstance(meta.get("source", ""), str)
+    is_own = is_own and meta.get("thread_source", "user") in ("user", None)
+    return is_own and os.path.realpath(words(meta.get("cwd"))) == os.path.realpath(cwd)
