@@ -487,7 +487,7 @@ def test_exit_codes_are_the_promised_ones(waiting):
     "command",
     ["", "init", "plan", "run", "status", "list", "graph", "logs", "attach", "cancel", "skip",
      "retry", "hold", "release", "pause", "resume", "drain", "stop", "demo", "send", "ask", "done",
-     "fail"],
+     "fail", "agents"],
 )  # fmt: skip
 def test_every_command_explains_itself_in_eighty_columns(project, command):
     said = project.run(*command.split(), "-h", check=0).stdout
