@@ -1,4 +1,4 @@
-"""Agents with their own terminal interface, in the pane: told by their hooks when a turn is over."""
+"""Agents with their own terminal interface: told by their hooks when a turn is over."""
 
 import os
 import signal

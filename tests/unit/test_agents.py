@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gangline.agents import registry
 from gangline.agents.checking import check_agent
-from gangline.agents.environment import build_environment
+from gangline.agents.environment import build_environment, with_gangline
 from gangline.agents.placeholders import (
     check_placeholders,
     clean_text,
@@ -149,9 +149,11 @@ class TestPresets:
         assert stdin == "prompt"
 
     def test_codex_reads_the_prompt_from_stdin_and_resumes_its_thread(self):
+        bypass = "--dangerously-bypass-approvals-and-sandbox"
+        start = ["codex", "exec", "--json", bypass, "-c", "allow_login_shell=false"]
         codex = find_agent("codex", {}, "--agent")
         assert render(codex, VALUES, resume=False) == (
-            ["codex", "exec", "--json", "--dangerously-bypass-approvals-and-sandbox", "-"],
+            [*start, "-"],
             "prompt",
         )
         argv, _ = render(codex, VALUES, resume=True)
@@ -511,3 +513,15 @@ class TestEnvironment:
             check=True,
         ).stdout
         assert seen.strip() == str(sorted(made.items()))
+
+
+class TestGanglineOnPath:
+    def test_it_stands_last_and_only_where_it_would_be_missing(self, tmp_path, monkeypatch):
+        program = tmp_path / "gangline"
+        program.write_text("#!/bin/sh\n")
+        monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+        assert with_gangline({"PATH": "/bin"}) == {"PATH": "/bin"}
+        program.chmod(0o755)
+        assert with_gangline({"PATH": "/bin"}) == {"PATH": f"/bin:{tmp_path}"}
+        there = {"PATH": f"{tmp_path}:/bin"}
+        assert with_gangline(there) == there

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from gangline.agents.environment import build_environment
+from gangline.agents.environment import build_environment, with_gangline
 from gangline.agents.hooks import prepare
 from gangline.agents.registry import (
     Agent,
@@ -262,7 +262,8 @@ class Dispatcher:
     def _environment(self, agent: Agent) -> dict[str, str]:
         """What the agent inherits; the same for every attempt of a run."""
         if agent.name not in self._environments:
-            self._environments[agent.name] = build_environment(agent, os.environ, {})
+            environment = build_environment(agent, os.environ, {})
+            self._environments[agent.name] = with_gangline(environment)
         return self._environments[agent.name]
 
     def _program(self, agent: Agent) -> str:

@@ -16,6 +16,8 @@ DEFAULT_PROMPT = """\
 ---
 Do the whole of issue {issue} in the current folder, then commit your work on the current branch.
 What is not committed does not count. Do not switch branches and do not push.
+If only a person can decide something, run: gangline ask "your question" (it does not wait).
+If the issue cannot be done, run: gangline fail "why".
 """
 
 SPECIFICATION_PROMPT = "/dev-pipeline {area} #{issue}"

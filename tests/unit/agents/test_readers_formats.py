@@ -276,9 +276,56 @@ def test_a_step_of_opencode_that_ended_badly_is_a_failure(reason):
     assert read("opencode-json", part("step_finish", reason=reason))[0].failure
 
 
+LOGGED = (
+    'timestamp=2026-11-28T13:10:59.857Z level=ERROR run=1ea7cfac message="stream error"'
+    " providerID=stub modelID=stub-model session.id=ses_1 small={} agent=build mode=primary"
+    ' error.error="AI_APICallError: {} (cause: Error: {})"'
+)
+
+
+def test_opencode_that_tries_again_is_known_by_its_log_alone():
+    why = "Cannot connect to API: Unable to connect."
+    progress, shown = read("opencode-json", LOGGED.format("false", why, why).encode(), code=None)
+    assert shown.startswith(f"↻ AI_APICallError: {why}\n")
+    assert progress.as_dict() == {"session": "ses_1", "events": 1}
+    progress, _ = read("opencode-json", LOGGED.format("false", why, why).encode(), code="running")
+    assert progress.retrying == f"AI_APICallError: {why}"
+
+
+def test_opencodes_limit_is_known_by_its_log_and_over_with_the_next_step():
+    why = "You've hit your usage limit, try again in 2 hours"
+    line = LOGGED.format("false", why, why).encode()
+    progress, _ = read("opencode-json", line, code="running")
+    assert progress.limited_until == NOW + 7200
+    progress, _ = read("opencode-json", line, part("step_finish", reason="stop"), code="running")
+    assert not progress.limited
+    assert progress.retrying is None
+
+
+def test_what_else_opencode_logs_is_shown_only_if_it_is_an_error():
+    lines = (LOGGED.format("true", "x", "x"), "timestamp=2026-11-28T13:10:59Z level=WARN message=a",
+             'timestamp=2026-11-28T13:10:59Z level=ERROR message="out of luck"')  # fmt: skip
+    progress, shown = read("opencode-json", *(line.encode() for line in lines), code="running")
+    assert shown == lines[2] + "\n"
+    assert progress.retrying is None
+
+
 def test_qwens_error_that_it_got_over_is_forgotten():
     events = answer(text("[API Error: 500 odd]")), answer(text("Done."), key="m2"), RESULT
     assert read("qwen-stream-json", *events)[0].failure is None
+
+
+def test_qwens_error_after_what_it_said_is_seen():
+    said = "I write it.[API Error: terminated (cause: other side closed)]"
+    progress, _ = read("qwen-stream-json", answer(text(said)), {**RESULT, "result": said})
+    assert progress.failure == "[API Error: terminated (cause: other side closed)]"
+    assert progress.failure_kind == "api"
+
+
+def test_a_coloured_error_is_told_without_its_colours():
+    progress, _ = read("opencode-json", b"\x1b[91m\x1b[1mError: \x1b[0mSession not found", code=1)
+    assert progress.failure == "exit code 1: Error: Session not found"
+    assert progress.failure_kind == "no-session"
 
 
 # -- Gemini and Copilot (doc), plain programs ----------------------------------------------------

@@ -67,9 +67,13 @@ def test_what_is_known_is_json_of_modest_size(agent, scenario):
         ("codex", "limit-in-work", "limit", "hit your usage limit"),
         ("codex", "unknown-id", "no-session", "no rollout found"),
         ("opencode", "error-401", "auth", "Incorrect API key"),
+        ("opencode", "unknown-id", "no-session", "Session not found"),
         ("qwen", "error-401", "auth", "[API Error: 401"),
+        ("qwen", "cut", "api", "[API Error: terminated"),
+        ("qwen", "id-in-use", "session-in-use", "already in use"),
         ("qwen", "unknown-id", "no-session", "No saved session found"),
         ("aider", "error-401", "auth", "not able to authenticate"),
+        ("aider", "limit", "api", "exceeded your current quota"),
     ],
 )
 def test_a_failure_is_named_whatever_the_exit_code(agent, scenario, kind, words):

@@ -175,7 +175,7 @@ class Reader:
 
     def _text(self, text: str) -> str:
         """Take a line that is no event, most often of stderr; its lines of the account."""
-        line = account.one_line(text, _WORDS_CHARACTERS)
+        line = account.one_line(account.without_colours(text), _WORDS_CHARACTERS)
         if line:
             self._last_text = line
             kind = kind_of(line)
