@@ -35,6 +35,10 @@ def test_presets_say_what_can_be_done_with_them_though_none_is_installed(project
     assert found["claude"]["resume"] is found["claude"]["interactiveResume"] is True
     assert (found["aider"]["resume"], found["aider"]["session"]) == (False, "none")
     assert found["gemini"]["docOnly"] is True
+    told = {name: (a["usage"], a["cost"], a["limits"]) for name, a in found.items()}
+    assert told["claude"] == (True, True, True)
+    assert told["codex"] == (True, False, True)
+    assert told["qwen"] == (True, False, False)
     text = project.run("agents", env=env, check=0).stdout
     assert f"  claude: {found['claude']['install']}\n" in text
     assert all(line.count("not found") == 1 for line in text.splitlines()[1 : len(found) + 1])

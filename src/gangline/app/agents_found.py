@@ -16,6 +16,11 @@ from gangline.agents.environment import build_environment
 from gangline.agents.registry import Agent, find_agent, presets
 from gangline.app.settings import Config
 
+# What the programs themselves say in these formats (docs/agents.md): others try again in silence,
+# or name no price.
+_TELL_LIMITS = ("claude-stream-json", "codex-json", "gemini-json", "copilot-json")
+_TELL_COST = ("claude-stream-json", "opencode-json", "aider-text")
+
 
 class Question(msgspec.Struct, frozen=True):
     """How a program is asked for its version."""
@@ -43,7 +48,7 @@ class AgentFound(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         session: Who chooses the id of that: Gangline ("ours"), or the agent, as seen in its output
             ("seen"); "none": nobody knows it.
         reader: Who understands its output; None: it is shown as it is.
-        usage, limits: Whether tokens and usage limits are known from its output.
+        usage, cost, limits: Whether its output tells tokens, their price, and usage limits.
         hooks: Whether its own hooks tell when an interactive turn is over; else `gangline done`.
         account: Whose usage limit it is under.
         is_default: [batch] agent names it.
@@ -66,6 +71,7 @@ class AgentFound(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     session: Literal["ours", "seen", "none"]
     reader: str | None
     usage: bool
+    cost: bool
     limits: bool
     hooks: bool
     account: str
@@ -114,7 +120,6 @@ def _found(agent: Agent, versions: Mapping[str, str], config: Config) -> AgentFo
     is_own = preset is None or (name in config.agents and config.agents[name].start is not None)
     in_worktree = "/" in program and not os.path.isabs(program)
     path = None if in_worktree else shutil.which(program)
-    understood = agent.reader not in (None, "plain")
     return AgentFound(
         name=name,
         own=is_own,
@@ -132,8 +137,9 @@ def _found(agent: Agent, versions: Mapping[str, str], config: Config) -> AgentFo
         interactive_resume=agent.interactive_resume is not None,
         session=agent.session,
         reader=agent.reader,
-        usage=understood,
-        limits=understood,
+        usage=agent.reader not in (None, "plain"),
+        cost=agent.reader in _TELL_COST,
+        limits=agent.reader in _TELL_LIMITS,
         hooks=agent.hooks is not None,
         account=agent.account,
         is_default=config.batch.agent == name,

@@ -43,7 +43,8 @@ def _row(agent: AgentFound) -> list[str]:
         for word, can in (("headless", agent.resume), ("interactive", agent.interactive_resume))
         if can
     ]
-    says = [word for word, can in (("usage", agent.usage), ("limits", agent.limits)) if can]
+    known = (("tokens", agent.usage), ("cost", agent.cost), ("limits", agent.limits))
+    says = [word for word, can in known if can]
     return [
         agent.name + ("*" if agent.is_default else ""),
         _version(agent),
