@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-import gangline.cli.looking  # noqa: F401 - its commands join the group
+import gangline.cli.looking
+import gangline.cli.telling  # noqa: F401 - the commands of both join the group
 from gangline.app import commands, running
 from gangline.app.archiving import archive
 from gangline.app.config_template import template
