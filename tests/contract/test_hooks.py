@@ -227,8 +227,10 @@ def test_usage_is_of_this_attempt_only(attempt):
         line["timestamp"] = "2099-01-01T00:00:00.000Z" if late else "1999-01-01T00:00:00.000Z"
     path = attempt.folder / "transcript"
     path.write_text("\n".join(map(json.dumps, lines)) + '\n{"usage" torn')
-    known = attempt.claude({"hook_event_name": "Stop", "transcript_path": str(path)})
-    assert (known["inputTokens"], known["outputTokens"]) == (2 * 1200, 2 * 40)
+    for name in ("Stop", "SessionEnd"):
+        (attempt.folder / "progress.json").unlink(missing_ok=True)
+        known = attempt.claude({"hook_event_name": name, "transcript_path": str(path)})
+        assert (known["inputTokens"], known["outputTokens"]) == (2 * 1200, 2 * 40)
 
 
 def test_transcript_that_is_not_there_costs_the_usage_only(attempt):
@@ -257,6 +259,9 @@ def test_turn_of_the_thread_that_works_is_told_and_the_titles_is_not(attempt):
     assert known["session"] == work["thread-id"]
     assert known["turnEnded"] is True
     assert known["lastWords"] == "Done: greeting.txt is committed."
+    rollout = Path(known["again"]["path"])
+    assert known["again"]["from"] == rollout.stat().st_size
+    assert work["thread-id"] in rollout.name
     assert attempt.codex(title | {"thread-id": "another"}) == known
 
 

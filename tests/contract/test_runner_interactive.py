@@ -510,6 +510,32 @@ def test_turn_that_ends_again_has_a_whole_grace_again(stage, clock):
     assert told.turn.is_over()
 
 
+def test_turn_that_shows_in_the_agents_own_file_cancels_the_end(stage, clock):
+    told = Told(stage)
+    path = stage.folder / "conversation"
+    path.write_text("begin; end;")
+    told.tell(turnEnded=True, turns=1, again={"path": str(path), "from": 6, "text": "begin"})
+    clock.now += 4.0
+    path.write_text("begin; end; said later; begin;")
+    clock.now += 1.0
+    assert not told.turn.is_over()
+    path.write_text("begin; end; said later; begin; end;")
+    again = {"path": str(path), "from": 31, "text": "begin"}
+    told.tell(turnEnded=True, turns=2, again=again)
+    clock.now += 5.0
+    assert told.turn.is_over()
+
+
+@pytest.mark.parametrize(
+    "again", [None, 3, [], {}, {"path": "/nonexistent", "from": 0}, {"path": 3}]
+)
+def test_what_cannot_be_looked_at_keeps_no_turn_open(stage, clock, again):
+    told = Told(stage)
+    told.tell(turnEnded=True, again=again)
+    clock.now += 5.0
+    assert told.turn.is_over()
+
+
 @pytest.mark.parametrize(
     ("known", "code"),
     [({}, 0), ({"failure": "no"}, 1), ({"limited": True}, 1), ({"needs": "asks"}, 0)],

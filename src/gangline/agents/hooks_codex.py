@@ -5,7 +5,10 @@ its own too: one that finds a title for the task ends its turn first, and one of
 Ours is the thread that is gone on with, or else one with a rollout that a person began in the
 attempt's folder; the thread for the title has none, and a sub-agent's names its parent.
 
-Of a failure, a limit, a question or a new prompt Codex tells nothing in this way.
+Of a failure, a limit, a question or a new prompt Codex tells nothing in this way. So that a person
+who goes on is not cut off, the runner is told by what it can see that a turn has begun after this
+one. (Codex has hooks like Claude Code's too, but runs none that a person has not reviewed, unless
+told to trust every hook of the repository: docs/adr/0015.)
 """
 
 import glob
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _LAST_WORDS_CHARACTERS = 2000
+_BEGUN = '"type":"task_started"'
 _THREAD = re.compile(r"[A-Za-z0-9-]{1,100}\Z")
 
 
@@ -50,6 +54,7 @@ def note(known: "dict[str, Any]", event: "dict[str, Any]", folder: str, session:
     known |= usage_of_rollout(rollout, folder)
     has_question = os.path.exists(os.path.join(folder, QUESTION))
     known["turnEnded"] = None if has_question else True
+    known["again"] = {"path": rollout, "from": _size(rollout), "text": _BEGUN}
 
 
 def _rollout(thread: str) -> str:
@@ -59,6 +64,13 @@ def _rollout(thread: str) -> str:
         glob.escape(home), "sessions", "*", "*", "*", f"rollout-*-{thread}.jsonl"
     )
     return next(iter(glob.glob(pattern)), "")
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def _is_begun_here(rollout: str, cwd: str) -> bool:

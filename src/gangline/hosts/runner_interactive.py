@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _READ_BYTES = 65536
 _LOOK_MS = 2000  # between two looks at progress.json, should a poke be lost
 _TURN_GRACE_SECONDS = 5.0
+_CONVERSATION_BYTES_MAX = 4_000_000
 _HINTED = ("session", "limited", "limitedUntil", "needs", "failure", "failureKind")
 # By these a terminal stops a job; nobody here could say `fg`.
 _BY_TERMINAL = (_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU)
@@ -219,7 +220,11 @@ class Turn:
 
     def is_over(self) -> bool:
         """Whether the turn has ended, and nobody began another in the grace."""
-        return self._deadline is not None and time.monotonic() >= self._deadline
+        if self._deadline is None or time.monotonic() < self._deadline:
+            return False
+        if _has_begun_again(self._told.get("again")):
+            self._deadline = None  # until the end of that one is told
+        return self._deadline is not None
 
     def patience_ms(self) -> int:
         """How long may be waited before the next look."""
@@ -227,6 +232,17 @@ class Turn:
             return _LOOK_MS
         left_ms = int((self._deadline - time.monotonic()) * 1000) + 1
         return max(0, min(_LOOK_MS, left_ms))
+
+
+def _has_begun_again(again: "Any") -> bool:
+    """Whether a text has come into a file since a turn ended, by which its agent begins one."""
+    try:
+        path, begin, text = again["path"].encode(), again["from"], again["text"].encode()
+        with open(path, "rb") as file:
+            file.seek(begin)
+            return text in file.read(_CONVERSATION_BYTES_MAX)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return False  # its hooks say nothing of the kind
 
 
 def _open_poke(attempt: Attempt) -> int:
