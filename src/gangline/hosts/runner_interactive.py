@@ -21,6 +21,8 @@ from gangline.agents.hooks_file import POKE
 from gangline.hosts.runner import PROGRESS, Attempt, Signals, parse_json
 from gangline.hosts.runner_end import as_record, end_agent, signal_group, wake
 from gangline.hosts.runner_pane_log import PaneLog
+from gangline.hosts.runner_session import LOOK_MS as _SESSION_LOOK_MS
+from gangline.hosts.runner_session import SessionFinder
 from gangline.hosts.runner_terminal import RESET, Terminal
 
 TYPE_CHECKING = False
@@ -91,10 +93,12 @@ class Interactive:
         def attend(patience_ms: int) -> None:
             self._attend(pid, patience_ms, log)
 
+        session = SessionFinder(self._attempt, mark, pid)
         while True:
             ended = status()
             if ended is not None:
                 return ended
+            session.look()
             if self._turn.look():
                 wake(self._spec)
             is_over = self._turn.is_over()
@@ -103,7 +107,8 @@ class Interactive:
                 ended = end_agent(pid, mark, self._spec["graceSeconds"], status, attend)
                 return {"code": self._turn.code, "turn": True} if is_over else ended
             self._pass_interrupts(pid)
-            attend(self._turn.patience_ms())
+            patience_ms = self._turn.patience_ms()
+            attend(min(patience_ms, _SESSION_LOOK_MS) if session.is_looking else patience_ms)
 
     def finish(self, log: "Callable[[bytes], None]") -> bytes:
         """The agent has ended: take the terminal back; what the pane needs to be itself again."""
