@@ -14,7 +14,7 @@ from gangline.app.decision_log import DecisionLog
 from gangline.app.dispatch import Dispatcher
 from gangline.app.launching import Launcher, subject_of
 from gangline.core.batch import Batch
-from gangline.core.dispatching import budget_used_up
+from gangline.core.dispatching import budget_used_up, runs_anything
 from gangline.core.events import (
     AnyEvent,
     Edited,
@@ -319,7 +319,7 @@ class Orchestrator:
             return f"signal {self._signal}"
         if batch.stop == "leave":
             return "stop"
-        if not batch.by_status[Status.DISPATCHED]:
+        if not runs_anything(batch):
             if batch.draining:
                 return "drained"
             if budget_used_up(batch):

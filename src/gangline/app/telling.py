@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from gangline.agents.hooks_file import close_question, has_question, open_question
 from gangline.app import running
-from gangline.app.commands import find_issue, send
+from gangline.app.commands import agent_asks, find_issue, send
 from gangline.app.truth import load_store
 from gangline.app.wiring import Project
 from gangline.core.batch import Batch
@@ -34,12 +35,14 @@ class Speaker(NamedTuple):
 
     Attributes:
         top: The top of the repository, or the shared folder, that its area belongs to.
+        folder: The attempt's own.
     """
 
     area: str
     issue: str
     attempt_id: str
     top: str
+    folder: str
 
 
 class Told(NamedTuple):
@@ -73,7 +76,7 @@ def speaker(environ: Mapping[str, str]) -> Speaker:
     top = os.sep.join(above[:-3]) or os.sep
     if not os.path.isdir(top):
         raise InputError("the repository of this attempt is not there any more", place=top)
-    return Speaker(area, issue, attempt_id, top)
+    return Speaker(area, issue, attempt_id, top, os.path.realpath(folder))
 
 
 def say_of_itself(
@@ -82,6 +85,22 @@ def say_of_itself(
     """Record what an agent says; see running.change."""
     os.chdir(by.top)
     return running.change(by.area, decide)
+
+
+def ask(by: Speaker, question: str) -> None:
+    """Ask a person; the attempt is not ended with its turn while the question is open.
+
+    Raises:
+        UsageError: the attempt is over, or the question can be none.
+    """
+    was_open = has_question(by.folder)
+    open_question(by.folder)  # first: a turn that ends in this instant must not end the attempt
+    try:
+        say_of_itself(by, lambda batch: agent_asks(batch, by.issue, by.attempt_id, question))
+    except GanglineError:
+        if not was_open:
+            close_question(by.folder)
+        raise
 
 
 def tell(area: str, key: str, text: str) -> Told:
@@ -104,12 +123,15 @@ def tell(area: str, key: str, text: str) -> Told:
         return send(batch, key, text, typed=pane is not None)
 
     batch, _, alive = running.change(area, decide)
+    if number is not None:
+        attempt_id = batch.attempt_id(issue.key, number)
+        close_question(os.path.join(store.paths.attempts, attempt_id))
     return Told(batch, find_issue(batch, key), pane, alive)
 
 
 def _is_interactive(store: Store, issue: IssueState) -> bool:
     """Whether the issue's open attempt has its agent's own terminal program in its pane."""
-    if issue.status is not Status.DISPATCHED:
+    if issue.status is not Status.DISPATCHED or issue.attempts[-1].waits:
         return False
     attempt_id = store.batch.attempt_id(issue.key, issue.attempts[-1].number)
     try:

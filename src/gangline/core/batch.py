@@ -260,7 +260,7 @@ class Batch:
                 working = event.condition is Condition.WORKING
                 attempt.condition = None if working else event.condition
                 attempt.question, attempt.until = event.text, event.until
-                attempt.asked = event.asked
+                attempt.asked, attempt.waits = event.asked, event.waits
             case KillOrdered():
                 attempt.kill = event.why
                 attempt.kill_boot_id = event.boot_id

@@ -75,7 +75,12 @@ class Case(NamedTuple):
         return None if told is None else told.session or ""
 
     def stands(
-        self, condition: Condition, text: str | None, until: float | None = None
+        self,
+        condition: Condition,
+        text: str | None,
+        until: float | None = None,
+        *,
+        waits: bool = False,
     ) -> ConditionChanged:
         return ConditionChanged(
             issue=self.issue.key,
@@ -83,6 +88,8 @@ class Case(NamedTuple):
             condition=condition,
             text=text,
             until=until,
+            asked=condition is Condition.NEEDS_INPUT and self.attempt.asked,
+            waits=waits,
         )
 
     def ended(self, ruling: Ruling) -> Ended:

@@ -3,7 +3,7 @@
 from gangline.core.batch import Batch
 from gangline.core.decision import Decision, Now, Start
 from gangline.core.events import AnyEvent, Blocked, Condition, Skipped, StopFinished, Unblocked
-from gangline.core.issue import Attempt, IssueState
+from gangline.core.issue import IssueState
 from gangline.core.model import Status
 from gangline.core.usage import used_up
 
@@ -37,21 +37,23 @@ def _failed_dependency(batch: Batch, key: str) -> str | None:
 def decide_dispatch(batch: Batch, decision: Decision, now: Now) -> None:
     """Fill the free places, what the most work waits for first.
 
-    What is parked by a usage limit holds no place; what shares its account is held back with it.
+    What only waits, for a limit's end or an answer, holds no place; what shares the limit's account
+    is held back.
     """
     if batch.paused or batch.draining or batch.stop is not None or budget_used_up(batch):
         return
     dispatched = batch.by_status[Status.DISPATCHED]
-    limited = [a for a in (batch.issues[key].attempts[-1] for key in dispatched) if is_parked(a)]
-    free = batch.policy.max_concurrent - len(dispatched) + len(limited)
+    attempts = [batch.issues[key].attempts[-1] for key in dispatched]
+    free = batch.policy.max_concurrent - sum(not attempt.waits for attempt in attempts)
     if free > 0:
+        limited = [a for a in attempts if a.condition is Condition.LIMITED]
         accounts = {a.account for a in limited if now.epoch_seconds < (a.until or 0.0)}
         decision.effects.extend(Start(key) for key in batch.ready(free, accounts))
 
 
-def is_parked(attempt: Attempt) -> bool:
-    """Whether the attempt waits for the end of a usage limit."""
-    return attempt.condition is Condition.LIMITED
+def runs_anything(batch: Batch) -> bool:
+    """Whether an attempt is open that does not only wait."""
+    return any(not batch.issues[key].attempts[-1].waits for key in batch.dispatched)
 
 
 def budget_used_up(batch: Batch) -> str | None:

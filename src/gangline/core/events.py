@@ -290,9 +290,8 @@ class Launched(IssueEvent, frozen=True, kw_only=True, tag="launched"):
 
 
 class ConditionChanged(IssueEvent, frozen=True, kw_only=True, tag="condition-changed"):
-    """How an attempt stands now; `text` says what is asked of a person, or why.
-
-    `until` is when a limit ends, in seconds of the epoch; `asked` says that the agent itself asks.
+    """How an attempt stands now; `text`: what is asked of a person, or why; `until`: when a limit
+    ends (epoch); `asked`: the agent itself asks; `waits`: it has ended, and is to go on.
     """
 
     attempt: int
@@ -300,6 +299,7 @@ class ConditionChanged(IssueEvent, frozen=True, kw_only=True, tag="condition-cha
     text: str | None = None
     until: float | None = None
     asked: bool = False
+    waits: bool = False
 
 
 class Sent(IssueEvent, frozen=True, kw_only=True, tag="sent"):

@@ -17,7 +17,8 @@ class Attempt(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
         foreign: The specification's shell started it: there is no folder, mark or runner of it, and
             only its pane tells how it stands (DESIGN.md section 4, "Foreign attempts").
         condition: None is `working`; `question` is what a person is asked, or why; `until` when a
-            limit ends (seconds of the epoch); `asked`: the agent itself asks.
+            limit ends (seconds of the epoch); `asked`: the agent itself asks;
+            `waits`: it has ended, and the attempt waits for an answer or the end of the limit.
         account: Whose usage limit it is under.
         session: The agent's own session; `resumed`: it went on with one of an attempt before.
     """
@@ -38,6 +39,7 @@ class Attempt(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
     question: str | None = None
     until: float | None = None
     asked: bool = False
+    waits: bool = False
     account: str | None = None
     session: str | None = None
     resumed: bool = False

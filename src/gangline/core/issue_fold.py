@@ -66,4 +66,5 @@ def fold_decision(issue: IssueState, event: IssueEvents) -> None:
 def _answer(attempt: Attempt) -> None:
     """What the agent asked has an answer, which is on its way."""
     if attempt.asked:
-        attempt.asked, attempt.condition, attempt.question = False, None, None
+        attempt.asked = attempt.waits = False
+        attempt.condition = attempt.question = None

@@ -34,6 +34,7 @@ from gangline.core.policy import (
 from gangline.core.standing import (
     change_of_standing,
     deadlines_seconds,
+    decide_answer,
     decide_uncharged,
     patience_seconds,
     reason_of_standing,
@@ -116,6 +117,8 @@ def _decide_finished(case: Case, decision: Decision) -> None:
     if decide_uncharged(case, decision):
         return
     ruling = rule_on_end(case.issue, case.attempt, case.seen, case.batch.policy)
+    if decide_answer(case, ruling, decision):
+        return
     if ruling.to is not Status.PENDING or case.seen.foreign in (None, Foreign.ABSENT, Foreign.IDLE):
         decision.events.append(case.ended(ruling))
     elif case.seen.foreign is Foreign.BUSY:  # its signal file counts, but beside it nothing starts

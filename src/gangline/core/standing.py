@@ -92,10 +92,10 @@ def decide_uncharged(case: Case, decision: Decision) -> bool:
     died = case.verdict() is Verdict.DIED and told.limited
     if not (told.failure_kind == "limit" or attempt.kill is KillReason.LIMIT or died):
         return False
-    if not case.batch.is_killing and attempt.condition is not Condition.LIMITED:
+    if not case.batch.is_killing and not attempt.waits:
         until = limit_end(told, case.issue, case.now.epoch_seconds)
         text = told.limit_text or _LIMIT
-        decision.events.append(case.stands(Condition.LIMITED, text, until))
+        decision.events.append(case.stands(Condition.LIMITED, text, until, waits=True))
         return True
     left = (attempt.until or 0.0) + limit_jitter_seconds(attempt) - case.now.epoch_seconds
     if left > 0 and not case.batch.is_killing:
@@ -104,4 +104,21 @@ def decide_uncharged(case: Case, decision: Decision) -> bool:
     else:
         why = told.limit_text or _LIMIT
         decision.events.append(case.ended(Ruling(Outcome.LIMITED, Status.PENDING, why)))
+    return True
+
+
+def decide_answer(case: Case, ruling: Ruling, decision: Decision) -> bool:
+    """Keep an attempt open whose agent has ended its turn well and left a question; whether it is.
+
+    The answer is its next turn. A failure needs none, and what the agent said of itself decides.
+    """
+    attempt, issue = case.attempt, case.issue
+    if not attempt.asked or issue.wish is not None or ruling.to is not Status.COMPLETED:
+        return False
+    if case.batch.is_killing:
+        why = "ended by stop --kill while it waited for an answer"
+        decision.events.append(case.ended(Ruling(Outcome.KILLED, Status.PENDING, why)))
+    elif not attempt.waits:
+        event = case.stands(Condition.NEEDS_INPUT, attempt.question, waits=True)
+        decision.events.append(event)
     return True

@@ -258,8 +258,10 @@ class TestWhatIsSaid:
         assert made.ends(**RUNNING) == []
         attempt = made.issue().attempts[-1]
         assert (attempt.condition, attempt.question) == (Condition.NEEDS_INPUT, "which?")
+        assert made.ends(**exited(0)) == []
+        assert (made.issue().status, attempt.waits) == (Status.DISPATCHED, True)
         made.record(Sent(issue="1", text="the first"))
-        assert attempt.condition is None
+        assert (attempt.condition, attempt.waits) == (None, False)
         assert made.issue().messages == ["the first"]
         made.ends(**exited(0), progress=Progress(session="abc"))
         assert made.issue().status is Status.PENDING
@@ -272,6 +274,42 @@ class TestWhatIsSaid:
         assert made.issue().messages == []
         made.ends(**exited(0))
         assert made.issue().status is Status.COMPLETED
+
+    def asked(self, **policy):
+        made = story({"1": (), "2": ()}, **policy)
+        made.dispatch()
+        made.record(
+            ConditionChanged(
+                issue="1", attempt=0, condition=Condition.NEEDS_INPUT, text="which?", asked=True
+            )
+        )
+        return made
+
+    def test_whoever_waits_for_an_answer_holds_no_place(self):
+        made = self.asked(max_concurrent=1)
+        assert made.starts() == []
+        made.ends(**exited(0))
+        assert made.starts() == ["2"]
+
+    def test_question_outlives_a_crash_but_not_a_failure_nor_the_agents_own_word(self):
+        made = self.asked()
+        made.ends(**exited(0))
+        made.batch = decode_state(snapshot(made.batch))
+        assert made.ends(**exited(0))  # #2 can be started; nothing is decided over #1
+        assert made.issue().status is Status.DISPATCHED
+        made.record(Wished(issue="1", wish=Wish.COMPLETE))
+        made.ends(**exited(0))
+        assert made.issue().status is Status.COMPLETED
+        failed = self.asked()
+        failed.ends(**exited(1))
+        assert failed.issue().status is Status.FAILED
+
+    def test_stop_kill_gives_a_question_up_uncharged(self):
+        made = self.asked()
+        made.ends(**exited(0))
+        made.record(StopRequested(kill=True))
+        made.ends(**exited(0))
+        assert (made.issue().status, made.issue().spent) == (Status.PENDING, 0)
 
     def test_cancel_outranks_what_was_sent(self):
         made = story()
