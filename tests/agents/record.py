@@ -67,6 +67,7 @@ def claude(stage: Stage, only: str) -> None:
         "retried-529": "error code=529 times=2",
         "cut": "cut",
         "cut-in-work": "cut at=1",
+        "beside": "ok beside=yes",
         "ask": "ask",
     }
     if only in simple:
@@ -95,7 +96,7 @@ def claude(stage: Stage, only: str) -> None:
             stage.run(only, resume, AGAIN)
 
 
-CLAUDE = ("ok", "nothing", "denied", "error-401", "error-429", "error-500", "error-529",
+CLAUDE = ("ok", "beside", "nothing", "denied", "error-401", "error-429", "error-500", "error-529",
           "retried-529", "cut", "cut-in-work", "ask", "limit", "limit-in-work",
           "limit-today", "limit-with-api-key", "killed", "terminated", "interrupted", "hung-up",
           "resumed", "id-in-use", "unknown-id")  # fmt: skip
@@ -118,6 +119,7 @@ def codex(stage: Stage, only: str) -> None:
         "retried-500": "error code=500 times=1",
         "cut": "cut",
         "cut-in-work": "cut at=1",
+        "beside": "ok beside=yes",
         "cut-for-ever": "cut times=1000",
         "limit": f"limit reset={RESET}",
         "limit-in-work": f"limit reset={RESET} at=1",
@@ -155,7 +157,7 @@ def codex(stage: Stage, only: str) -> None:
             stage.run(only, [*_CODEX, _BYPASS, "resume", unknown, "-"], AGAIN)
 
 
-CODEX = ("ok", "nothing", "error-401", "error-429", "error-500", "retried-500", "cut",
+CODEX = ("ok", "beside", "nothing", "error-401", "error-429", "error-500", "retried-500", "cut",
          "cut-in-work", "cut-for-ever", "limit", "limit-in-work", "limit-today", "ask",
          "ask-unheard", "sandbox", "sandbox-with-roots", "killed", "terminated", "interrupted",
          "hung-up", "resumed", "unknown-id")  # fmt: skip

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gangline.agents import hooks, hooks_file
+from gangline.agents.hooks_codex import thread_of
 
 RECORDED = Path(__file__).parent / "recorded_hooks"
 ENVIRONMENT = {"GANGLINE_AREA": "client", "GANGLINE_ISSUE": "7", "PATH": os.environ["PATH"]}
@@ -47,7 +48,9 @@ class Attempt:
 
     def codex(self, event, session=None):
         (option, setting), files = hooks.prepare("codex", str(self.folder), session)
-        assert (option, files) == ("-c", {})
+        assert option == "-c"
+        told = json.loads(files[hooks_file.HOOKS])
+        assert told == {"kind": "codex", "session": session}
         argv = tomllib.loads(setting)["notify"]
         self.run([*argv, json.dumps(event)])
         return self.known()
@@ -209,6 +212,17 @@ def test_turn_does_not_end_the_attempt_while_something_is_open(attempt, kind):
         assert needs == f"its turn has ended, but 1 background tasks of it run on {ANSWER}"
 
 
+def test_question_is_answered_by_whatever_a_person_says(attempt):
+    folder = str(attempt.folder)
+    hooks_file.open_question(folder)
+    hooks_file.open_question(folder)
+    assert hooks_file.has_question(folder)
+    attempt.claude({"hook_event_name": "UserPromptSubmit"})
+    assert not hooks_file.has_question(folder)
+    hooks_file.close_question(folder)
+    assert attempt.claude({"hook_event_name": "Stop"})["turnEnded"] is True
+
+
 def test_call_that_ends_beside_another_leaves_that_one_in_flight(attempt):
     for key in ("1", "2"):
         attempt.claude({"hook_event_name": "PreToolUse", "tool_name": "Bash", "tool_use_id": key})
@@ -227,8 +241,10 @@ def test_usage_is_of_this_attempt_only(attempt):
         line["timestamp"] = "2099-01-01T00:00:00.000Z" if late else "1999-01-01T00:00:00.000Z"
     path = attempt.folder / "transcript"
     path.write_text("\n".join(map(json.dumps, lines)) + '\n{"usage" torn')
-    known = attempt.claude({"hook_event_name": "Stop", "transcript_path": str(path)})
-    assert (known["inputTokens"], known["outputTokens"]) == (2 * 1200, 2 * 40)
+    for name in ("Stop", "SessionEnd"):
+        (attempt.folder / "progress.json").unlink(missing_ok=True)
+        known = attempt.claude({"hook_event_name": name, "transcript_path": str(path)})
+        assert (known["inputTokens"], known["outputTokens"]) == (2 * 1200, 2 * 40)
 
 
 def test_transcript_that_is_not_there_costs_the_usage_only(attempt):
@@ -257,6 +273,9 @@ def test_turn_of_the_thread_that_works_is_told_and_the_titles_is_not(attempt):
     assert known["session"] == work["thread-id"]
     assert known["turnEnded"] is True
     assert known["lastWords"] == "Done: greeting.txt is committed."
+    rollout = Path(known["again"]["path"])
+    assert known["again"]["from"] == rollout.stat().st_size
+    assert work["thread-id"] in rollout.name
     assert attempt.codex(title | {"thread-id": "another"}) == known
 
 
@@ -293,6 +312,20 @@ def test_usage_of_codex_is_what_this_attempt_added(attempt):
     with_rollout(attempt, [meta, *counts])
     known = attempt.codex(recorded("codex-ok")[1])
     assert (known["inputTokens"], known["outputTokens"]) == (2 * 1200, 2 * 40)
+
+
+def test_file_of_the_thread_is_known_by_its_name_and_its_first_line(attempt, tmp_path):
+    with_rollout(attempt)
+    (path,) = attempt.home.rglob("rollout-*")
+    assert thread_of(str(path)) == recorded("codex-ok")[1]["thread-id"]
+    assert thread_of(str(path.with_name("history.jsonl"))) is None
+    sub = path.with_name(path.name.replace("ec5-", "ec6-").replace("bff7d7", "bff7d8"))
+    meta, *_ = recorded("codex-rollout")
+    meta["payload"]["source"] = {"subagent": {}}
+    sub.write_text(json.dumps(meta) + "\n")
+    assert thread_of(str(sub)) is None
+    sub.write_text("")
+    assert thread_of(str(sub)) is None
 
 
 def test_thread_id_that_is_a_pattern_is_nobodys(attempt):

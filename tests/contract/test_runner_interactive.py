@@ -8,11 +8,12 @@ import json
 import os
 import shlex
 import sys
+from pathlib import Path
 
 import pytest
 from attempt_stage import PYTHON, Stage, changed, comes_true, is_gone, wait_until_gone
 
-from gangline.agents import hooks
+from gangline.agents import hooks, hooks_file
 from gangline.core.evidence import Verdict
 from gangline.hosts import launch as launcher
 from gangline.hosts import processes, runner_interactive
@@ -158,6 +159,19 @@ def test_agent_is_alone_in_the_foreground_of_the_panes_own_terminal(stage, make)
     assert stage.lock_is_held(pane.launch)
     pane.type("exit 0")
     assert pane.ended()["code"] == 0
+
+
+def test_runner_of_an_interactive_agent_stays_below_15_mb(stage, make):
+    pane = make().open()
+    pane.type("print 1000000")
+    assert stage.report() == "printed"
+    pane.tell("PreToolUse", tool_name="Bash", tool_use_id="1")
+    status = Path(f"/proc/{pane.opened.pid}/status").read_text()
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    pane.type("exit 0")
+    pane.ended()
+    assert len(stage.log(pane.launch)) > 1_000_000
+    assert int(peak.split()[1]) <= 15 * 1024, peak
 
 
 def test_agent_that_ends_by_itself_is_recorded_as_it_ended(stage, make):
@@ -434,10 +448,9 @@ def test_turn_that_failed_ends_the_attempt_as_a_failure(stage, make):
 
 def test_open_question_keeps_an_agent_whose_turn_has_ended(stage, make):
     pane = make(grace_seconds=0.0).open()
-    stage.path(pane.launch, "question").write_text("which one?")
+    hooks_file.open_question(str(stage.path(pane.launch)))
     pane.tell("Stop")
     pane.tell("UserPromptSubmit", prompt="the left one")
-    stage.path(pane.launch, "question").unlink()
     pane.tell("PreToolUse", tool_name="Bash", tool_use_id="1")
     pane.tell("PostToolUse", tool_name="Bash", tool_use_id="1")
     pane.tell_the_end("Stop")
@@ -456,6 +469,37 @@ def test_permission_that_it_asks_for_wakes_the_orchestrator(stage, make):
     assert "needs" not in pane.progress()
     pane.type("exit 0")
     assert pane.ended()["code"] == 0
+
+
+THREAD = "01a22238-dd42-72f0-9480-21b9c3bff7d7"
+HOLDING = """
+import os, sys
+held = open(sys.argv[3])
+with open(sys.argv[1], "w") as file:
+    file.write("on\\n")
+os.read(0, 1)
+"""
+
+
+@pytest.mark.parametrize(("told", "found"), [(None, THREAD), ("known before", None)])
+def test_session_of_codex_is_on_record_while_its_first_turn_runs(stage, make, told, found):
+    rollout = stage.folder / f"rollout-2026-11-28T12-54-41-{THREAD}.jsonl"
+    rollout.write_text(json.dumps({"payload": {"source": "cli", "cwd": "/"}}) + "\n")
+    pane = make()
+    program = stage.program(HOLDING, PYTHON)
+    spec = stage.path(pane.launch, "spec.json")
+    argv = [program, str(stage.reports), "", str(rollout)]
+    spec.write_text(json.dumps(json.loads(spec.read_bytes()) | {"program": program, "argv": argv}))
+    _, files = hooks.prepare("codex", str(stage.path(pane.launch)), told)
+    for name, data in files.items():
+        stage.path(pane.launch, name).write_bytes(data)
+    pane.open()
+    if found:
+        assert stage.hint() == "1"
+        assert pane.progress() == {"session": THREAD}
+    pane.press("Enter")
+    pane.ended()
+    assert stage.has(pane.launch, "progress.json") is bool(found)
 
 
 @pytest.fixture
@@ -507,6 +551,32 @@ def test_turn_that_ends_again_has_a_whole_grace_again(stage, clock):
     assert told.turn.patience_ms() <= 1001
     told.tell(turnEnded=True, turns=2, inputTokens=5)
     clock.now += 1.0
+    assert told.turn.is_over()
+
+
+def test_turn_that_shows_in_the_agents_own_file_cancels_the_end(stage, clock):
+    told = Told(stage)
+    path = stage.folder / "conversation"
+    path.write_text("begin; end;")
+    told.tell(turnEnded=True, turns=1, again={"path": str(path), "from": 6, "text": "begin"})
+    clock.now += 4.0
+    path.write_text("begin; end; said later; begin;")
+    clock.now += 1.0
+    assert not told.turn.is_over()
+    path.write_text("begin; end; said later; begin; end;")
+    again = {"path": str(path), "from": 31, "text": "begin"}
+    told.tell(turnEnded=True, turns=2, again=again)
+    clock.now += 5.0
+    assert told.turn.is_over()
+
+
+@pytest.mark.parametrize(
+    "again", [None, 3, [], {}, {"path": "/nonexistent", "from": 0}, {"path": 3}]
+)
+def test_what_cannot_be_looked_at_keeps_no_turn_open(stage, clock, again):
+    told = Told(stage)
+    told.tell(turnEnded=True, again=again)
+    clock.now += 5.0
     assert told.turn.is_over()
 
 

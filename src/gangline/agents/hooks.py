@@ -16,6 +16,8 @@ import os
 import shlex
 import sys
 
+from gangline.agents.hooks_file import HOOKS
+
 SETTINGS = "claude-settings.json"
 PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 # `-I -S`: nothing of the agent's surroundings gets in, and it starts in a few milliseconds.
@@ -52,7 +54,8 @@ def prepare(
         return [], {}
     argv = [sys.executable, "-I", "-S", "-c", _CODE, PACKAGE_FOLDER, attempt_dir, kind]
     if kind == "codex":
-        return ["-c", f"notify={_toml([*argv, session or ''])}"], {}
+        told = json.dumps({"kind": kind, "session": session}).encode()
+        return ["-c", f"notify={_toml([*argv, session or ''])}"], {HOOKS: told}
     if kind != "claude":
         raise KeyError(kind)
     hook = {"type": "command", "command": shlex.join(argv), "timeout": _HOOK_SECONDS_MAX}

@@ -66,6 +66,8 @@ def note(
             known["turnEnded"] = True
         case "SessionEnd":
             _goes_on(known)
+            # At the end of a turn its last answer may not be in the transcript yet.
+            known |= usage_of_transcript(words(event.get("transcript_path")), folder)
 
 
 def tool_words(event: "dict[str, Any]") -> str:

@@ -10,7 +10,6 @@ Stdlib only, and quick: an agent waits for it before and after each tool call.
 """
 
 import json
-import os
 import sys
 
 from gangline.agents import hooks_file
@@ -42,7 +41,7 @@ def _note(folder: str, kind: str, event: "dict[str, Any]", rest: list[str]) -> N
         return
     from gangline.agents.hooks_claude import note as note_claude  # noqa: PLC0415 - as above
 
-    has_question = os.path.exists(os.path.join(folder, hooks_file.QUESTION))
-    hooks_file.change(
-        folder, lambda known: note_claude(known, event, folder, has_question=has_question)
-    )
+    if event.get("hook_event_name") == "UserPromptSubmit":
+        hooks_file.close_question(folder)  # whatever a person says answers it
+    is_open = hooks_file.has_question(folder)
+    hooks_file.change(folder, lambda known: note_claude(known, event, folder, has_question=is_open))

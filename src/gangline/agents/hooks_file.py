@@ -21,22 +21,44 @@ POKE = "poke"  # a named pipe of the runner's: a byte in it means that something
 # It is there while a question of the agent's own (`gangline ask`) is open: its turn may end, and it
 # goes on when it is answered, so the attempt must not be ended.
 QUESTION = "question"
+HOOKS = "hooks.json"  # which hooks the agent was given, for its runner
 _LOCK = "progress.lock"
 
 
-def change(folder: str, changed: "Callable[[dict[str, Any]], None]") -> None:
+def open_question(folder: str) -> None:
+    """The agent of the attempt in this folder has asked a person something."""
+    os.close(
+        os.open(os.path.join(folder, QUESTION), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    )
+
+
+def close_question(folder: str) -> None:
+    """What it asked has been answered; nothing if it had not asked."""
+    try:
+        os.unlink(os.path.join(folder, QUESTION))
+    except FileNotFoundError:
+        pass
+
+
+def has_question(folder: str) -> bool:
+    """Whether a question of its is open."""
+    return os.path.exists(os.path.join(folder, QUESTION))
+
+
+def change(folder: str, changed: "Callable[[dict[str, Any]], None]", *, wait: bool = True) -> None:
     """Change what is told of the attempt in this folder.
 
     Args:
         folder: The attempt's; it is there.
         changed: Changes what is known in place, as progress.json has it; what is None goes.
+        wait: For a hook that is at it.
 
     Raises:
-        OSError: it could not be written.
+        OSError: it could not be written, or another hook is at it.
     """
     lock = os.open(os.path.join(folder, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         before = _read(folder)
         known = dict(before)
         changed(known)

@@ -209,9 +209,7 @@ class Dispatcher:
             issue=key,
             title=issue.title,
             mark=mark,
-            cwd=workspace.path,
-            git_dir=workspace.git_dir,
-            branch=workspace.branch,
+            **_of_workspace(workspace),
             argv=(argv[0], *extra, *argv[1:]),
             files=files,
             program=self._program(agent),
@@ -281,6 +279,10 @@ class Dispatcher:
             return {}
         program = _setup_program(setup, environment)
         return {"setup": setup, "setup_program": program, "setup_done": done}
+
+
+def _of_workspace(workspace: Workspace) -> dict[str, Any]:
+    return {"cwd": workspace.path, "git_dir": workspace.git_dir, "branch": workspace.branch}
 
 
 def _of_agent(agent: Agent) -> dict[str, Any]:

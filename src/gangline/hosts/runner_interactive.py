@@ -21,6 +21,8 @@ from gangline.agents.hooks_file import POKE
 from gangline.hosts.runner import PROGRESS, Attempt, Signals, parse_json
 from gangline.hosts.runner_end import as_record, end_agent, signal_group, wake
 from gangline.hosts.runner_pane_log import PaneLog
+from gangline.hosts.runner_session import LOOK_MS as _SESSION_LOOK_MS
+from gangline.hosts.runner_session import SessionFinder
 from gangline.hosts.runner_terminal import RESET, Terminal
 
 TYPE_CHECKING = False
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 _READ_BYTES = 65536
 _LOOK_MS = 2000  # between two looks at progress.json, should a poke be lost
 _TURN_GRACE_SECONDS = 5.0
+_CONVERSATION_BYTES_MAX = 4_000_000
 _HINTED = ("session", "limited", "limitedUntil", "needs", "failure", "failureKind")
 # By these a terminal stops a job; nobody here could say `fg`.
 _BY_TERMINAL = (_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU)
@@ -90,10 +93,12 @@ class Interactive:
         def attend(patience_ms: int) -> None:
             self._attend(pid, patience_ms, log)
 
+        session = SessionFinder(self._attempt, mark, pid)
         while True:
             ended = status()
             if ended is not None:
                 return ended
+            session.look()
             if self._turn.look():
                 wake(self._spec)
             is_over = self._turn.is_over()
@@ -102,7 +107,8 @@ class Interactive:
                 ended = end_agent(pid, mark, self._spec["graceSeconds"], status, attend)
                 return {"code": self._turn.code, "turn": True} if is_over else ended
             self._pass_interrupts(pid)
-            attend(self._turn.patience_ms())
+            patience_ms = self._turn.patience_ms()
+            attend(min(patience_ms, _SESSION_LOOK_MS) if session.is_looking else patience_ms)
 
     def finish(self, log: "Callable[[bytes], None]") -> bytes:
         """The agent has ended: take the terminal back; what the pane needs to be itself again."""
@@ -219,7 +225,11 @@ class Turn:
 
     def is_over(self) -> bool:
         """Whether the turn has ended, and nobody began another in the grace."""
-        return self._deadline is not None and time.monotonic() >= self._deadline
+        if self._deadline is None or time.monotonic() < self._deadline:
+            return False
+        if _has_begun_again(self._told.get("again")):
+            self._deadline = None  # until the end of that one is told
+        return self._deadline is not None
 
     def patience_ms(self) -> int:
         """How long may be waited before the next look."""
@@ -227,6 +237,17 @@ class Turn:
             return _LOOK_MS
         left_ms = int((self._deadline - time.monotonic()) * 1000) + 1
         return max(0, min(_LOOK_MS, left_ms))
+
+
+def _has_begun_again(again: "Any") -> bool:
+    """Whether a text has come into a file since a turn ended, by which its agent begins one."""
+    try:
+        path, begin, text = again["path"].encode(), again["from"], again["text"].encode()
+        with open(path, "rb") as file:
+            file.seek(begin)
+            return text in file.read(_CONVERSATION_BYTES_MAX)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return False  # its hooks say nothing of the kind
 
 
 def _open_poke(attempt: Attempt) -> int:

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 _REASON_BYTES = 4096
 # What a TUI that was killed leaves behind: the alternate screen, a hidden cursor, colours, reports
-# of the mouse, of the focus and of pastes, and another coding of keys.
+# of the mouse, of the focus and of pastes, and another coding of keys. (1047, and not 1049, which
+# also puts the cursor where it was: over the last words of a TUI that had cleared up itself.)
 RESET = (
-    b"\x1b[?1049l\x1b[?25h\x1b[0m\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1004l"
+    b"\x1b[?1047l\x1b[?25h\x1b[0m\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1004l"
     b"\x1b[?2004l\x1b[>4;0m\r\n"
 )
 
