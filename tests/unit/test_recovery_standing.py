@@ -104,7 +104,7 @@ def test_lost_session_starts_afresh_uncharged():
     plan = told.plan()
     assert plan.action.startswith("session-lost is recorded: the session it was to go on with")
     assert plan.action.endswith("then re-dispatched, not charged")
-    assert plan.rule.source == "ARCHITECTURE.md: sessions"
+    assert plan.rule.source == "docs/agents.md: after a death"
 
 
 @pytest.mark.parametrize(

@@ -91,15 +91,15 @@ FOREIGN = Rule(
 )
 LIMITED = Rule(
     "an attempt that met its service's usage limit is parked until that ends, uncharged",
-    "DESIGN.md 2: condition",
+    "docs/agents.md: how it stands",
 )
 HELD_BACK = Rule(
     "what shares an account with one that met its usage limit waits for its end as well",
-    "DESIGN.md 2: condition",
+    "docs/agents.md: how it stands",
 )
 SESSION_LOST = Rule(
     "where the session to go on with is not there any more, it starts afresh, uncharged",
-    "ARCHITECTURE.md: sessions",
+    "docs/agents.md: after a death",
 )
 TOLD = Rule(
     "what a person said is the next turn of an agent that has ended, uncharged",

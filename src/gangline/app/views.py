@@ -24,6 +24,7 @@ _OVER = ("completed", "failed", "skipped", "cancelled")
 _PROGRESS_BYTES = 64 * 1024
 _FIGURE_MAX = 1e15  # what an agent says beyond that is no count of anything
 _DAY_SECONDS = 86_400
+_NOTHING = {"inputTokens": 0, "outputTokens": 0, "costUsd": None, "seconds": 0}
 _BUDGET = ("costUsd", "tokens", "minutes")
 _STOPS = {
     "signal 1": "its terminal has gone",
@@ -149,9 +150,11 @@ def _attempt_view(
     folder = os.path.join(paths.attempts, attempt_id)
     told: dict[str, Any] = {}
     usage = attempt.get("usage")
-    if attempt.get("outcome") is None and not attempt.get("foreign"):
+    if usage is not None:
+        usage = {name: usage.get(name, nothing) for name, nothing in _NOTHING.items()}
+    elif attempt.get("outcome") is None and not attempt.get("foreign"):
         told = read_progress(folder)
-        usage = {**told, "seconds": 0}  # until it is over: the same state is the same text
+        usage = _usage_of(told)
     return {
         "id": attempt_id,
         "outcome": attempt.get("outcome"),
@@ -168,7 +171,7 @@ def _attempt_view(
         "session": attempt.get("session") or _text(told.get("session")),
         "resumed": attempt.get("resumed", False),
         "tool": _text(told.get("tool")),
-        "usage": None if usage is None else _sum_of([usage]),
+        "usage": usage,
     }
 
 
@@ -193,21 +196,35 @@ def read_progress(folder: str) -> "dict[str, Any]":
     return found if isinstance(found, dict) else {}
 
 
+def _usage_of(told: "dict[str, Any]") -> "dict[str, Any]":
+    """What a living attempt has used up. Its seconds are counted when it is over: until then the
+    same state is the same text.
+    """
+    cost = told.get("costUsd")
+    return {
+        "inputTokens": _figure(told.get("inputTokens")),
+        "outputTokens": _figure(told.get("outputTokens")),
+        "costUsd": None if cost is None else _figure(cost),
+        "seconds": 0,
+    }
+
+
 def _sum_of(usages: "list[dict[str, Any]]") -> "dict[str, Any]":
     """What was used up together; `costUsd` is null where no agent named a price."""
-    costs = [usage["costUsd"] for usage in usages if usage.get("costUsd") is not None]
+    if len(usages) < 2:
+        return usages[0] if usages else _NOTHING
+    costs = [usage["costUsd"] for usage in usages if usage["costUsd"] is not None]
     return {
-        "inputTokens": sum([_figure(usage.get("inputTokens")) for usage in usages]),
-        "outputTokens": sum([_figure(usage.get("outputTokens")) for usage in usages]),
-        "costUsd": round(sum(map(_figure, costs)), 6) if costs else None,
-        "seconds": round(sum([_figure(usage.get("seconds")) for usage in usages]), 3),
+        "inputTokens": sum([usage["inputTokens"] for usage in usages]),
+        "outputTokens": sum([usage["outputTokens"] for usage in usages]),
+        "costUsd": round(sum(costs), 6) if costs else None,
+        "seconds": round(sum([usage["seconds"] for usage in usages]), 3),
     }
 
 
 def _figure(value: object) -> "Any":
     """A number of something; 0 for whatever else stands there."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if is_number and 0 <= value <= _FIGURE_MAX else 0  # type: ignore[operator]
+    return value if type(value) in (int, float) and 0 <= value <= _FIGURE_MAX else 0  # type: ignore[operator]
 
 
 def _text(value: object) -> str | None:
