@@ -19,6 +19,7 @@ from project import Project, Started, assert_harmless
 SETTINGS = "[batch]\npoll_seconds = 0.1\n[workspace]\nkind = 'shared'\n"
 UNTIL_GO = 'until [ -e "$0/go" ]; do sleep 0.02; done\n'
 ASKS = f'gangline ask "Which colour?" >>"$0/ledger"\n{UNTIL_GO}echo went on >>"$0/ledger"\n'
+DONE = "gangline done\n"
 
 
 class Work:
@@ -193,7 +194,7 @@ def test_variables_that_do_not_belong_together_are_refused(work):
 
 
 def test_question_is_shown_in_full_with_its_answer_and_stops_nothing(work):
-    started = work.start(ASKS)
+    started = work.start(ASKS + DONE)
     issue = work.issue()
     assert (issue["condition"], issue["question"]) == ("needs-input", "Which colour?")
     assert issue["asked"] is True
@@ -215,9 +216,8 @@ def test_question_is_shown_in_full_with_its_answer_and_stops_nothing(work):
 
 
 def test_question_of_many_lines_is_shown_whole_and_harmless(work):
-    script = (
-        f"""gangline ask "$(printf 'One\\033[2J\\ntwo\\n\\nthree')" >>"$0/ledger"\n{UNTIL_GO}"""
-    )
+    words = r"printf 'One\033[2J\ntwo\n\nthree'"
+    script = f'gangline ask "$({words})" >>"$0/ledger"\n{UNTIL_GO}{DONE}'
     started = work.start(script)
     text = work.status_text()
     assert_harmless(text)
@@ -227,14 +227,14 @@ def test_question_of_many_lines_is_shown_whole_and_harmless(work):
 
 
 def test_question_may_begin_with_a_dash_and_needs_no_quotes(work):
-    started = work.start(f'gangline ask --all or --none? >>"$0/ledger"\n{UNTIL_GO}')
+    started = work.start(f'gangline ask --all or --none? >>"$0/ledger"\n{UNTIL_GO}{DONE}')
     assert work.issue()["question"] == "--all or --none?"
     work.go()
     assert work.end(started) == 0
 
 
 def test_question_that_was_asked_while_no_orchestrator_lived_is_still_asked(work):
-    started = work.start(f'echo started >>"$0/ledger"\n{ASKS}')
+    started = work.start(f'echo started >>"$0/ledger"\n{ASKS}{DONE}')
     work.project.wait_for(lambda: len(work.ledger()) == 2, "it has asked")
     work.kill(started)
     assert work.issue()["condition"] == "needs-input"  # though nobody watches
@@ -243,6 +243,25 @@ def test_question_that_was_asked_while_no_orchestrator_lived_is_still_asked(work
     assert work.issue()["question"] == "Which colour?"
     work.go()
     assert work.end(again) == 0
+
+
+def test_question_that_is_open_at_the_end_of_the_turn_waits_for_its_answer(work):
+    """Also through a kill of the orchestrator; and it keeps no other issue from its place."""
+    script = 'echo "turn $GANGLINE_RETRY" >>"$0/ledger"\ncat "$GANGLINE_ATTEMPT_DIR/prompt.md"\n'
+    first = 'case $GANGLINE_ATTEMPT in *-a0) gangline ask "Which colour?";; esac\n'
+    started = work.start(script + first)
+    journal = work.project.area() / "batch.journal.jsonl"
+    work.project.wait_for(lambda: '"waits":true' in journal.read_text(), "it waits")
+    work.kill(started)
+    assert work.issue()["condition"] == "needs-input"
+    again = work.project.start("run", "work")
+    work.project.wait_for(lambda: "Resuming" in again.text(), "another watches")
+    assert work.ledger() == ["turn 0"]
+    work.project.run("send", "work", "1", "blue", check=0)
+    assert work.end(again) == 0
+    assert work.ledger() == ["turn 0", "turn 0"], "a turn more, and no retry"
+    (log,) = work.project.area().glob("attempts/*-1-a1/output.log")
+    assert "A person says:\n\nblue" in log.read_text()
 
 
 # -- send --------------------------------------------------------------------------------------

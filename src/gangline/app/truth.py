@@ -76,9 +76,10 @@ def add_evidence(view: dict[str, Any], area: str) -> None:
 
 def _add_condition(issue: dict[str, Any], attempt: Attempt, found: Verdict, folder: str) -> None:
     """Keep of the recorded condition what still holds though nobody watches."""
-    parked = attempt.condition is Condition.LIMITED
+    parked = attempt.waits or attempt.condition is Condition.LIMITED
     if parked and found in (Verdict.FINISHED, Verdict.DIED):
-        issue["seen"] = "parked; it goes on with the first run after that"
+        what = "an answer" if attempt.asked else "that"
+        issue["seen"] = f"parked; it goes on with the first run after {what}"
         return
     if found is not Verdict.RUNNING:
         issue["condition"] = None

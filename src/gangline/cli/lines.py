@@ -268,6 +268,8 @@ def _stands(batch: Batch, event: ConditionChanged) -> str:
     words = condition_words(
         event.condition.value, event.text, event.until, epoch_seconds(event.at), asked=event.asked
     )
+    if event.asked and event.waits:
+        return f" has ended its turn, and waits for an answer: {answer_command(batch.area, event.issue)}"
     if event.asked:
         return f"{words} (answer: {answer_command(batch.area, event.issue)})"
     if event.condition is Condition.STALLED:
