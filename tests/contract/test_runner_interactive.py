@@ -201,6 +201,8 @@ def test_program_that_cannot_be_executed_is_a_reason_also_on_a_terminal(stage, m
     argv = stage.runner_argv(pane.launch)
     pane.opened = pane.tmux.new_window(pane.session, "job", argv, {}, "/")
     assert "Exec format error" in pane.ended()["refused"]
+    assert not stage.has(pane.launch, "pane")
+    assert not stage.has(pane.launch, "poke")
 
 
 def test_interrupt_reaches_the_agent_only(stage, make):
