@@ -33,6 +33,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         pane: The person's own idle pane to type the launch into; None for a window of ours.
         reader: Which of agents/readers understands what it prints; None: it is shown as it is.
         interactive: It runs on the pane's own terminal, and a person can type to it.
+        files: Further files of the attempt's folder, such as an agent's settings, by name.
+        session, resumed, afresh, messages, account: As they are recorded, see Dispatched.
     """
 
     attempt_id: str
@@ -58,6 +60,12 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     keep_completed: bool = False
     reader: str | None = None
     interactive: bool = False
+    files: dict[str, bytes] = {}
+    session: str | None = None
+    resumed: bool = False
+    afresh: str | None = None
+    messages: int = 0
+    account: str | None = None
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +79,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
         plan: The person's own pane that it was typed into.
         since: When it was dispatched, UTC, ISO 8601; "" if the shell did not say.
         boot_id: The boot in which it was dispatched; "" if nobody knows.
+        quiet_seconds: The silence after which it is to be found out whether anything of it moves;
+            None: never.
     """
 
     attempt_id: str
@@ -86,6 +96,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     plan: str | None = None
     since: str = ""
     boot_id: str = ""
+    quiet_seconds: float | None = None
 
 
 class LaunchUnknownError(Exception):

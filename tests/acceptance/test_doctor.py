@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from project import Project, assert_harmless
 
+from gangline.app.agents_found import Question
 from gangline.app.machine import ask_versions
 from gangline.cli.doctor import show_doctor
 from gangline.core.digest import with_crc, with_digest
@@ -164,7 +165,8 @@ def test_programs_that_never_answer_are_ended_together_with_what_they_started(tm
     script.write_text(f"#!/bin/sh\nsleep 100000 &\necho $! >> {tmp_path}/children\nwait\n")
     script.chmod(0o755)
     start = time.monotonic()
-    said = ask_versions({str(n): [str(script)] for n in range(5)}, str(tmp_path), seconds=2.0)
+    slow = Question([str(script)], dict(os.environ))
+    said = ask_versions(dict.fromkeys(map(str, range(5)), slow), str(tmp_path), seconds=2.0)
     assert time.monotonic() - start < 6  # one after the other would be 10
     assert set(said.values()) == {"found, but it did not tell its version within 2 s"}
     children = [int(line) for line in (tmp_path / "children").read_text().split()]
@@ -177,7 +179,8 @@ def test_programs_that_never_answer_are_ended_together_with_what_they_started(tm
 
 def test_program_that_says_too_much_is_cut_off(tmp_path):
     start = time.monotonic()
-    said = ask_versions({"yes": ["yes", "1.2.3"]}, str(tmp_path), seconds=30.0)
+    endless = Question(["yes", "1.2.3"], dict(os.environ))
+    said = ask_versions({"yes": endless}, str(tmp_path), seconds=30.0)
     assert said == {"yes": "1.2.3"}
     assert time.monotonic() - start < 15
 
@@ -393,6 +396,16 @@ def test_dead_orchestrator_and_dead_agent_are_notes_with_the_run_that_goes_on(pr
     assert found.keys() == {"orchestrator", "attempt"}
     assert "-1-a0, dispatched " in one(found, "attempt")["message"]
     assert one(found, "attempt")["message"].endswith(": it died")
+
+
+def test_orchestrator_that_stopped_is_a_note_which_says_why_in_words(project):
+    project.settings(SHARED)
+    orchestrator = project.begin(SLEEPS)
+    os.kill(orchestrator, signal.SIGINT)
+    project.wait_for(lambda: is_gone(orchestrator), "it has stopped")
+    said = one(project.ill(), "orchestrator")
+    assert said["message"] == "stopped (Ctrl-C); the next start resumes the batch"
+    assert said["command"] == "gangline run work"
 
 
 # -- what is left behind -----------------------------------------------------------------------

@@ -339,13 +339,19 @@ class TestByHand:
         desk.begin("[1,2,3]", '{"2":[1]}')
         desk.edit('.status["3"] = "cancelled" | .dag["2"] = [] | .note = [1, 2]')
         done = desk.project.run("run", "work", check=1)
-        assert (
-            "the state file was changed by hand: the change is taken" in done.stdout + done.stderr
-        )
+        said = done.stdout + done.stderr
+        assert said.count("the state file was changed by hand: the change is taken") == 1
         assert desk.project.statuses() == {"1": "completed", "2": "completed", "3": "cancelled"}
         [edit] = desk.edits()
         assert (edit["by"], edit["statuses"]) == ("file", {"3": "cancelled"})
         assert desk.state["note"] == [1, 2]
+
+    def test_issue_that_a_person_set_to_failed_is_not_said_to_have_been_unable_to_start(self, desk):
+        desk.begin("[1,2]", "{}")
+        desk.edit('.status["2"] = "failed"')
+        said = desk.project.run("run", "work", check=1).stdout
+        assert "  #2 failed and was never run: set to failed by hand\n" in said
+        assert "could not be started" not in said
 
     def test_edit_without_an_orchestrator_is_taken_by_any_command(self, desk):
         desk.begin()

@@ -297,6 +297,16 @@ def test_interrupt_goes_to_the_agent_and_a_retry_to_an_idle_pane(stage):
     stage.assert_given_back(pane)  # with no remain-on-exit of ours
 
 
+def test_pane_that_has_gone_on_to_something_else_is_not_advised_to_be_looked_at(stage):
+    pane = stage.open()
+    stage.begin([stage.issue(1)])
+    stage.wait_for_starts(1)
+    assert stage.pane_of(1) == pane
+    stage.ask("send-keys", "-t", pane, "C-c")
+    stage.wait_for_code(1)
+    assert "#1 failed: gangline logs work 1\n" in stage.said()
+
+
 def test_commands_reach_attempts_in_idle_panes_and_leave_the_panes(stage):
     first, second = stage.open(), stage.open("fish")
     split = stage.ask("split-window", "-d", "-P", "-F", "#{pane_id}", "-t", first, "bash")

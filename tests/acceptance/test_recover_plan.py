@@ -79,10 +79,11 @@ class Work:
         return json.loads(self.ask(as_json=True, check=check)[0])
 
     def runners_have_said_all(self) -> bool:
-        """Whether no living runner is about to write which session it has started."""
-        started = self.project.area().glob("attempts/*/starting")
+        """Whether no living runner is about to write which session it has started, or its log."""
         return not any(
-            path.stat().st_size == 0 and lock_is_held(str(path.parent / "lock")) for path in started
+            (path.stat().st_size == 0 or not (path.parent / "output.log").exists())
+            and lock_is_held(str(path.parent / "lock"))
+            for path in self.project.area().glob("attempts/*/starting")
         )
 
     def ask(self, *, as_json: bool, check: int, area: str = "work") -> tuple[str, str]:
@@ -401,13 +402,59 @@ def test_state_file_that_lags_is_said_to_be_made_anew(left: Work) -> None:
     left.project.run("hold", "work", "2", check=0)
     state(left).write_bytes(old)
     plan = left.plan()
-    assert plan["notes"] == ["the state file lags 1 events behind the journal: it is made anew"]
+    assert plan["notes"] == ["the state file lags 1 event behind the journal: it is made anew"]
     assert "held" in actions(plan)[2]
 
 
 def test_edited_state_file_is_said_to_be_changed_by_hand(left: Work) -> None:
     state(left).write_bytes(state(left).read_bytes().replace(b"Issue 2", b"Other 2"))
     assert left.plan()["notes"][0].startswith("the state file was changed by hand")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (b'"issues":[1,', b'"issues":[1,,', "it is no JSON"),
+        (b'"1":[]', b'"1":[3]', "the dependencies form a cycle: 1 -> 3 -> 1"),
+        (b'"2":"pending"', b'"2":"asleep"', "the status of issue '2' is 'asleep'"),
+        (b'"3":[1]', b'"3":[9]', "issue '3' depends on '9', which is not in this batch"),
+    ],
+)
+def test_edit_that_cannot_be_taken_is_foretold_and_the_true_batch_shown(
+    left: Work, old: bytes, new: bytes, reason: str
+) -> None:
+    edited = state(left).read_bytes().replace(old, new)
+    assert new in edited
+    state(left).write_bytes(edited)
+    plan = left.plan(check=4)
+    (problem,) = plan["problems"]
+    assert reason in problem["message"]
+    (note,) = plan["notes"]
+    assert note == "the state file was changed by hand; the next start refuses the change"
+    foretold = "the next start keeps the changed text beside it and puts the true state back"
+    assert problem["causes"][-1] == foretold
+    assert by_id(plan)[1]["verdict"] == "running"
+    assert {i: one["status"] for i, one in by_id(plan).items()} == {
+        1: "dispatched",
+        2: "pending",
+        3: "blocked",
+    }
+    said, error = left.ask(as_json=False, check=4)
+    assert "#1 Issue 1" in said
+    assert reason in error
+    assert state(left).read_bytes() == edited  # it was only said
+
+
+def test_lines_are_folded_at_a_terminals_width_and_nothing_of_them_is_lost(left: Work) -> None:
+    piped, _ = left.ask(as_json=False, check=0)
+    code, shown = left.project.run_in_terminal("recover", "work", "--plan")
+    assert code == 0
+    assert max(len(line) for line in piped.splitlines()) > 80
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    assert shown.split() == piped.split()
+    assert all(
+        line.startswith("  ") for line in shown.splitlines()[3:] if line[0:1] not in ("", "#")
+    )
 
 
 def test_lost_journal_is_said_to_be_begun_anew_and_the_rest_comes_true(left: Work) -> None:

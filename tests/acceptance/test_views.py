@@ -185,8 +185,11 @@ def test_summary_can_be_read_at_forty_columns(waiting):
 # -- status and list ---------------------------------------------------------------------------
 
 ATTEMPT_KEYS = {"id", "outcome", "pane", "startedAt", "endedAt", "exitCode", "branch", "log"}
+ATTEMPT_KEYS |= {"usage", "session", "resumed", "tool"}
+USAGE_KEYS = {"inputTokens", "outputTokens", "costUsd", "seconds"}
 ISSUE_KEYS = {"id", "title", "status", "condition", "held", "retryCount", "dependsOn", "attempts"}
-VIEW_KEYS = {"area", "batchId", "revision", "orchestrator", "counts", "issues"}
+ISSUE_KEYS |= {"question", "until", "asked", "usage", "messages"}
+VIEW_KEYS = {"area", "batchId", "revision", "orchestrator", "counts", "issues", "usage", "budget"}
 STATUSES = {"pending", "blocked", "dispatched", "completed", "failed", "skipped", "cancelled"}
 
 
@@ -208,6 +211,7 @@ def test_status_json_has_the_promised_keys(waiting):
     assert second["dependsOn"] == [1]
     (attempt,) = first["attempts"]
     assert attempt.keys() >= ATTEMPT_KEYS
+    assert all(one["usage"].keys() == USAGE_KEYS for one in (view, first, attempt))
     assert attempt["id"] == f"{view['batchId']}-1-a0"
     assert Path(attempt["log"]).read_text() == "works on 1\n"
     assert waiting.run("status", "work", "--json", check=0).stdout == text
@@ -482,7 +486,8 @@ def test_exit_codes_are_the_promised_ones(waiting):
 @pytest.mark.parametrize(
     "command",
     ["", "init", "plan", "run", "status", "list", "graph", "logs", "attach", "cancel", "skip",
-     "retry", "hold", "release", "pause", "resume", "drain", "stop", "demo"],
+     "retry", "hold", "release", "pause", "resume", "drain", "stop", "demo", "send", "ask", "done",
+     "fail", "agents"],
 )  # fmt: skip
 def test_every_command_explains_itself_in_eighty_columns(project, command):
     said = project.run(*command.split(), "-h", check=0).stdout

@@ -43,9 +43,11 @@ class AgentProject(Project):
     def close(self) -> None:
         """End everything; a tool that still waits is let go first."""
         self.stub.__exit__()
-        super().close()
-        if self.network is not None:
-            self.network.close()
+        try:
+            super().close()
+        finally:
+            if self.network is not None:
+                self.network.close()
 
     # -- agents ----------------------------------------------------------------------------
 

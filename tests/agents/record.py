@@ -67,6 +67,7 @@ def claude(stage: Stage, only: str) -> None:
         "retried-529": "error code=529 times=2",
         "cut": "cut",
         "cut-in-work": "cut at=1",
+        "beside": "ok beside=yes",
         "ask": "ask",
     }
     if only in simple:
@@ -95,7 +96,7 @@ def claude(stage: Stage, only: str) -> None:
             stage.run(only, resume, AGAIN)
 
 
-CLAUDE = ("ok", "nothing", "denied", "error-401", "error-429", "error-500", "error-529",
+CLAUDE = ("ok", "beside", "nothing", "denied", "error-401", "error-429", "error-500", "error-529",
           "retried-529", "cut", "cut-in-work", "ask", "limit", "limit-in-work",
           "limit-today", "limit-with-api-key", "killed", "terminated", "interrupted", "hung-up",
           "resumed", "id-in-use", "unknown-id")  # fmt: skip
@@ -118,6 +119,7 @@ def codex(stage: Stage, only: str) -> None:
         "retried-500": "error code=500 times=1",
         "cut": "cut",
         "cut-in-work": "cut at=1",
+        "beside": "ok beside=yes",
         "cut-for-ever": "cut times=1000",
         "limit": f"limit reset={RESET}",
         "limit-in-work": f"limit reset={RESET} at=1",
@@ -155,7 +157,7 @@ def codex(stage: Stage, only: str) -> None:
             stage.run(only, [*_CODEX, _BYPASS, "resume", unknown, "-"], AGAIN)
 
 
-CODEX = ("ok", "nothing", "error-401", "error-429", "error-500", "retried-500", "cut",
+CODEX = ("ok", "beside", "nothing", "error-401", "error-429", "error-500", "retried-500", "cut",
          "cut-in-work", "cut-for-ever", "limit", "limit-in-work", "limit-today", "ask",
          "ask-unheard", "sandbox", "sandbox-with-roots", "killed", "terminated", "interrupted",
          "hung-up", "resumed", "unknown-id")  # fmt: skip
@@ -163,6 +165,7 @@ CODEX = ("ok", "nothing", "error-401", "error-429", "error-500", "retried-500", 
 # -- OpenCode ------------------------------------------------------------------------------
 
 _OPENCODE = ["opencode", "run", "--auto", "--format", "json"]
+_UNKNOWN_SESSION = "ses_dddbe0dcfffeO7cekzWadylUVd"
 
 
 def opencode(stage: Stage, only: str) -> None:
@@ -180,7 +183,7 @@ def opencode(stage: Stage, only: str) -> None:
         act = stage.signalled_in_tool(number, '"text"')
     match only:
         case "unknown-id":
-            stage.run(only, [*_OPENCODE, "--session", "ses_unknown", "{prompt}"], AGAIN)
+            stage.run(only, [*_OPENCODE, "--session", _UNKNOWN_SESSION, "{prompt}"], AGAIN)
         case "resumed":
             said = stage.run(None, [*_OPENCODE, "{prompt}"], ask("slow"), meanwhile=act)
             stage.stub.release("greeting")
@@ -200,7 +203,10 @@ def qwen(stage: Stage, only: str) -> None:
     start = [*_QWEN, "--session-id", session]
     simple = {**_COMMON, "limit": f"limit reset={RESET}", "ask": "ask"}
     if only in simple:
-        stage.run(only, start, ask(simple[only]))
+        # It tries again for a long time, and says nothing of it.
+        endless = only in {"error-429", "limit"}
+        act = stage.terminated_after(requests=5) if endless else None
+        stage.run(only, start, ask(simple[only]), meanwhile=act)
         return
     match only:
         case "denied":
@@ -240,13 +246,13 @@ _COMMON = {
     "retried-500": "error code=500 times=1",
     "cut": "cut",
 }
-_MORE = ("limit", "ask", "killed", "terminated", "interrupted", "hung-up", "resumed", "unknown-id")
+_MORE = ("limit", "ask", "killed", "terminated", "hung-up", "resumed", "unknown-id")
 
 RECORDERS: dict[str, tuple[Callable[[Stage, str], None], Sequence[str]]] = {
     "claude": (claude, CLAUDE),
     "codex": (codex, CODEX),
     "opencode": (opencode, (*_COMMON, *_MORE)),
-    "qwen": (qwen, (*_COMMON, *_MORE, "denied", "id-in-use")),
+    "qwen": (qwen, (*_COMMON, *_MORE, "interrupted", "denied", "id-in-use")),
     "aider": (aider, (*_COMMON, "limit")),
 }
 

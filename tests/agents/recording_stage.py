@@ -180,7 +180,7 @@ class Stage:
         for path, name in places.items():
             for written in (path, path.replace("/", "-").replace("_", "-")):
                 text = text.replace(written, name if written == path else name.replace("/", "-"))
-        return text.replace(self.stub.url, "http://127.0.0.1:1")
+        return text.replace(self.stub.url.removeprefix("http://"), "127.0.0.1:1")
 
 
 def kill(process: "subprocess.Popen[bytes]") -> None:

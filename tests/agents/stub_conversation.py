@@ -11,7 +11,7 @@ from typing import Any, Literal
 # The agents do not change the ids of calls, so an id says of which step a result is.
 _CALL_ID = re.compile(r"stub_(\d+)_\d+\Z")
 # What agents add to a conversation by themselves stands in tags or says what it is.
-_NOT_A_PERSON = re.compile(r"\s*(<|# AGENTS\.md|\[SYSTEM|This is the Qwen Code\.)")
+_NOT_A_PERSON = re.compile(r"\s*(<|# AGENTS\.md|# Environment|\[SYSTEM|This is the Qwen Code\.)")
 _WORKING_FOLDER = re.compile(
     r"(?:Primary working directory: |Working directory: |<cwd>"
     r"|current working directory is: |working in the directory: )([^\s<]+)"

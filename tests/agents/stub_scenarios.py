@@ -1,6 +1,7 @@
 """What the stub model does: told by a line in the prompt, decided from the conversation alone.
 
     STUB: SCENARIO [name=KEY] [file=NAME] [text=WORD] [code=N] [times=N] [reset=EPOCH] [at=STEP]
+          [beside=yes]
 
 The last such line of a conversation counts, so a resumed session is in the scenario of its first
 prompt unless the new prompt says another. Scenarios:
@@ -15,6 +16,7 @@ prompt unless the new prompt says another. Scenarios:
     nothing  says that it is done and has done nothing
 
 `at` is the number of the step before which an error, limit or cut comes (default 0: at once).
+With `beside` each call of a tool has a second one beside it, in the same turn.
 
 Which step is next is read from the results in the conversation: each command ends with a word that
 only its output has. A step that was tried and failed since the last prompt makes the model give up;
@@ -43,6 +45,7 @@ from stub_conversation import (
 
 _DIRECTIVE = re.compile(r"STUB: ([a-z]+)((?: [a-z]+=[^\s\"\\]+)*)")
 _FOR_EVER = 1_000_000
+_BESIDE = 99  # the number of no step
 # Codex gives what a command has said so far, and an id under which to ask for the rest.
 _STILL_RUNS = re.compile(r"running with session ID (\d+)")
 
@@ -158,7 +161,10 @@ class Model:
         elif steps[step].kind == "wait":
             reply = Reply(steps[step].said)
         else:
-            reply = Reply(steps[step].said, (self._call(step, steps[step], directive, request),))
+            calls = [self._call(step, steps[step], directive, request)]
+            if "beside" in directive.options:
+                calls.append(_shell_call(self._call_id(_BESIDE), shell, "ls", "I look around."))
+            reply = Reply(steps[step].said, tuple(calls))
         return self._with_faults(reply, directive, step)
 
     def _refusal(self, directive: Directive, step: int | None, request: Request) -> Refusal | None:

@@ -89,6 +89,10 @@ class Stub:
         """Let go what waits in the conversation of this name: a tool, a stream, a usage limit."""
         self.model.release(key)
 
+    def waiting_tool(self, key: str) -> int | None:
+        """The process id of the shell that waits in this conversation's tool, once it does."""
+        return self.model.waiting_tool(key)
+
     def set_default(self, scenario: str, **options: str) -> None:
         """What conversations without a STUB line get."""
         self.model.default = Directive(scenario, options)

@@ -20,7 +20,8 @@ from attempt_stage import (
 
 from gangline.core.evidence import Answer, Claim, Verdict, verdict
 from gangline.hosts import processes
-from gangline.hosts.local import LocalHost, SystemClock
+from gangline.hosts.clock import SystemClock
+from gangline.hosts.local import LocalHost
 from gangline.hosts.wakes import Wakes
 from gangline.ports import LaunchUnknownError
 

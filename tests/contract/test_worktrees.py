@@ -326,6 +326,10 @@ def test_what_the_refusal_names(repository, tmp_path):
     with pytest.raises(InputError) as caught:
         worktrees_of(repository).prepare_batch(["1"])
     assert caught.value.causes == ("gangline/client/issue-1: 2 commits",)
+    git(repository, "branch", "--force", "gangline/client/issue-1", "gangline/client/issue-1^")
+    with pytest.raises(InputError) as caught:
+        worktrees_of(repository).prepare_batch(["1"])
+    assert caught.value.causes == ("gangline/client/issue-1: 1 commit",)
     with pytest.raises(InputError, match="'mian'") as caught:
         worktrees_of(repository, base="mian").prepare_batch(["1"])
     assert caught.value.hint == "did you mean 'main'?"

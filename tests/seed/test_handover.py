@@ -12,6 +12,8 @@ import pytest
 from document import runnable
 from team import AREA, CYCLE, ORCH_PANE, Script, Team, init
 
+from gangline.hosts.runner import PANE_OPTION
+
 LOOP = runnable("Resume Poll Cycle 1", AREA)
 READ = runnable("Read State 1", AREA)
 DIAMOND = {1: [], 2: [], 3: [1], 4: [1, 2], 5: [3, 4]}
@@ -39,10 +41,12 @@ def test_batch_of_the_shell_loop_that_was_killed_is_finished_by_run(team: Team, 
     else:  # in the middle of its cycle
         team.wait_for(lambda: team.calls("poll-cycle"), "the first cycle has begun")
     loop.kill()
+    assert "none; no run of Gangline has led this batch yet" in team.run("doctor", AREA).stdout
     team.let(1)
     orchestrator = team.start("run", AREA)
     team.let(2, 3, 4, 5)
     assert team.wait_for_end(orchestrator) == 0, orchestrator.text()
+    assert "of work: no run of Gangline has led it yet, last recorded " in orchestrator.text()
     finished_once_in_order(team, team.state())
 
 
@@ -167,6 +171,23 @@ def test_life_of_a_pane_is_looked_for_in_every_area(team: Team):
     os.kill(json.loads(runner.read_text())["pid"], signal.SIGKILL)
     team.wait_for_idle(second)
     assert [code for _, code in answers(team, *calls)] == [0, 1, 0, 1]
+
+
+def test_life_of_a_pane_does_not_hang_on_which_area_is_read_first(team: Team):
+    """A pane that a dead attempt is recorded in holds another area's by now; one is damaged."""
+    team.begin_by_shell({1: []})
+    pane = team.state()["dispatched"]["1"]["pane"]
+    claim = team.area() / "attempts" / team.attempt_id(1) / "claim"
+    os.kill(json.loads(claim.read_text())["pid"], signal.SIGKILL)
+    team.wait_for_idle(pane)
+    assert [code for _, code in answers(team, f"orch_pane_alive {pane}")] == [1]
+    team.tmux("set-option", "-p", "-u", "-t", pane, PANE_OPTION)  # as if it had lapsed
+    team.shell(f"AREA=zoo; AREA_DIR=zoo; {init({1: []})}\norch_dispatch 1 {pane} zoo worker")
+    team.wait_for_starts(2)
+    damaged = team.folder / ".workspace/orchestrate/damaged"
+    damaged.mkdir()
+    (damaged / "batch.state.json").write_text("{")
+    assert [code for _, code in answers(team, f"orch_pane_alive {pane}")] == [0]
 
 
 def test_idle_panes_are_those_of_the_session_but_never_the_own_one(team: Team):

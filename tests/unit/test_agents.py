@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gangline.agents import registry
-from gangline.agents.environment import build_environment
+from gangline.agents.checking import check_agent
+from gangline.agents.environment import build_environment, with_gangline
 from gangline.agents.placeholders import (
     check_placeholders,
     clean_text,
@@ -30,7 +31,6 @@ from gangline.agents.registry import (
     AgentConfig,
     Placeholders,
     can_resume,
-    check_agent,
     command_agent,
     find_agent,
     presets,
@@ -149,9 +149,11 @@ class TestPresets:
         assert stdin == "prompt"
 
     def test_codex_reads_the_prompt_from_stdin_and_resumes_its_thread(self):
+        bypass = "--dangerously-bypass-approvals-and-sandbox"
+        start = ["codex", "exec", "--json", bypass, "-c", "allow_login_shell=false"]
         codex = find_agent("codex", {}, "--agent")
         assert render(codex, VALUES, resume=False) == (
-            ["codex", "exec", "--json", "--dangerously-bypass-approvals-and-sandbox", "-"],
+            [*start, "-"],
             "prompt",
         )
         argv, _ = render(codex, VALUES, resume=True)
@@ -174,7 +176,7 @@ class TestPresets:
             pass_env=preset.pass_env,
         )
         check_agent(f"my-{name}", own, PLACE)
-        assert re.search(r"@\d+\.\d+\.\d+\Z", preset.install), "an exact version is pinned"
+        assert re.search(r"(@|==)\d+\.\d+\.\d+\Z", preset.install), "an exact version is pinned"
 
 
 class TestFinding:
@@ -219,7 +221,8 @@ class TestFinding:
             find_agent("cluade", {"mine": AgentConfig(start=("x",))}, "issues/3.md")
         assert caught.value.message == "there is no agent 'cluade'"
         assert caught.value.place == "issues/3.md"
-        assert caught.value.causes == ("known agents: claude, codex, mine",)
+        known = ", ".join(sorted({*presets(), "mine"}))
+        assert caught.value.causes == (f"known agents: {known}",)
         assert caught.value.hint == "did you mean claude?"
 
     def test_an_unknown_agent_like_no_other_is_told_how_to_define_one(self):
@@ -510,3 +513,15 @@ class TestEnvironment:
             check=True,
         ).stdout
         assert seen.strip() == str(sorted(made.items()))
+
+
+class TestGanglineOnPath:
+    def test_it_stands_last_and_only_where_it_would_be_missing(self, tmp_path, monkeypatch):
+        program = tmp_path / "gangline"
+        program.write_text("#!/bin/sh\n")
+        monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+        assert with_gangline({"PATH": "/bin"}) == {"PATH": "/bin"}
+        program.chmod(0o755)
+        assert with_gangline({"PATH": "/bin"}) == {"PATH": f"/bin:{tmp_path}"}
+        there = {"PATH": f"{tmp_path}:/bin"}
+        assert with_gangline(there) == there

@@ -16,13 +16,12 @@ import pytest
 from gangline.agents.registry import AgentConfig, find_agent
 from gangline.app.config import (
     CONFIG_BYTES_MAX,
-    DEFAULT_PROMPT,
-    Config,
     load_config,
     parse_config,
     render_prompt,
 )
 from gangline.app.config_template import template
+from gangline.app.settings import DEFAULT_PROMPT, BudgetConfig, Config
 from gangline.core.model import IssueSpec
 from gangline.errors import EXIT_USAGE, ConfigError
 from gangline.workspaces.git import render_branch
@@ -167,7 +166,11 @@ class TestUnknownKeys:
             ("[bacth]\nagent = 'x'", "bacth", "did you mean batch?"),
             ("max_concurrent = 3", "max_concurrent", "max_concurrent belongs under [batch]"),
             ("[batch]\nsocket = 'x'", "batch.socket", "socket belongs under [tmux]"),
-            ("[zzz]", "zzz", "known here: batch, retry, workspace, verify, done, tmux, agents"),
+            (
+                "[zzz]",
+                "zzz",
+                "known here: batch, retry, workspace, verify, done, stall, budget, tmux, agents",
+            ),
             ("[agents.mine]\nstrat = ['x']", "agents.mine.strat", "did you mean start?"),
             ("[agents.mine]\npass_env = ['x']", "agents.mine.pass_env", "did you mean pass?"),
             ("[retry]\n'a b' = 1", 'retry."a b"', "known here: max, on_failure"),
@@ -388,8 +391,9 @@ class TestTemplate:
         workspace = msgspec.structs.replace(config.workspace, kind=None, base=None)
         tmux = msgspec.structs.replace(config.tmux, socket=None)
         plain = msgspec.structs.replace(
-            config, batch=batch, workspace=workspace, tmux=tmux, agents={}
+            config, batch=batch, workspace=workspace, tmux=tmux, budget=BudgetConfig(), agents={}
         )
+        assert None not in msgspec.structs.astuple(config.budget)
         assert plain == Config()
         assert list(config.agents) == ["mine"]
 

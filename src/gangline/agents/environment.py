@@ -5,6 +5,7 @@ Variables of an agent session around the orchestrator change what an agent does 
 """
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -77,6 +78,18 @@ def build_environment(
     if as_root:
         environment |= agent.as_root_env
     return environment | agent.env | dict(gangline)
+
+
+def with_gangline(environment: dict[str, str]) -> dict[str, str]:
+    """With `gangline` on PATH, behind all else, where it is installed for this Python alone.
+
+    Agents say `gangline ask` and the like (DESIGN.md section 8).
+    """
+    folder = os.path.dirname(sys.executable)
+    path = environment.get("PATH", os.defpath)
+    if folder in path.split(os.pathsep) or not os.access(os.path.join(folder, "gangline"), os.X_OK):
+        return environment
+    return {**environment, "PATH": f"{path}{os.pathsep}{folder}"}
 
 
 def is_never_inherited(pattern: str) -> bool:

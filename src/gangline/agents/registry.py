@@ -16,9 +16,7 @@ from typing import Annotated, Literal, NoReturn
 import msgspec
 from msgspec import Meta
 
-from gangline.agents.environment import is_never_inherited
 from gangline.agents.placeholders import (
-    check_placeholders,
     clean_text,
     did_you_mean,
     expand,
@@ -33,11 +31,7 @@ Argv = Annotated[tuple[str, ...], Meta(description="a list of strings")]
 Variables = Annotated[dict[str, str], Meta(description="a table of strings")]
 PromptWay = Literal["argv", "stdin", "file"]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}\Z")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "ash", "fish"})
-_SHELL_SCRIPT_OPTION = re.compile(r"-[A-Za-z]*c\Z")
 _UNTRUSTED = frozenset({"prompt", "title"})
 
 
@@ -51,19 +45,37 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         prompt: How the prompt reaches it.
         env: Variables set for it, added to the preset's.
         pass_env: Names of variables it inherits (`LC_*` as well), added to the preset's.
+        mode: "headless": it runs to its end by itself; "interactive": its own terminal interface,
+            which a person can type to.
+        interactive, interactive_resume: The commands for that.
+        reader: Who understands what it prints (agents/readers).
+        account: Whose usage limit it is under, where it shares one with another agent.
     """
 
     start: Argv | None = None
     resume: Argv | None = None
     prompt: PromptWay | None = None
+    mode: Literal["headless", "interactive"] | None = None
+    interactive: Argv | None = None
+    interactive_resume: Argv | None = None
+    reader: str | None = None
+    account: str | None = None
     env: Variables = {}
     pass_env: Argv = ()
 
 
 class Preset(AgentConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One table of presets.toml: an AgentConfig and what only we may set."""
+    """One table of presets.toml: an AgentConfig and what only we may set.
+
+    Attributes:
+        install: The command that installs the version that was tested.
+        hooks: Whose hooks tell of its interactive turns (agents/hooks.py).
+        doc_only: Nobody has run it here: it follows its documentation.
+    """
 
     install: str
+    hooks: str | None = None
+    doc_only: bool = False
     as_root_env: dict[str, str] = {}
 
 
@@ -73,6 +85,7 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         prompt: `none` for an issue's own command, which gets no prompt and no placeholders.
         as_root_env: Set only where the agent will run as root.
+        mode, interactive, interactive_resume, reader, account, hooks: See AgentConfig and Preset.
     """
 
     name: str
@@ -82,6 +95,40 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str] = {}
     pass_env: tuple[str, ...] = ()
     as_root_env: dict[str, str] = {}
+    mode: Literal["headless", "interactive"] = "headless"
+    interactive: tuple[str, ...] | None = None
+    interactive_resume: tuple[str, ...] | None = None
+    reader: str | None = None
+    account: str = ""
+    hooks: str | None = None
+
+    @property
+    def session(self) -> Literal["ours", "seen", "none"]:
+        """Who chooses the id of its session: Gangline, or the agent, as its output says."""
+        if any("session" in placeholders_of(element) for element in self.start):
+            return "ours"
+        return "seen" if self.reader and self.resume else "none"
+
+    def as_it_runs(self) -> "Agent":
+        """With the commands of its mode as `start` and `resume`.
+
+        Raises:
+            ConfigError: it has no command for that mode.
+        """
+        if self.mode == "headless":
+            return self
+        if self.interactive is None:
+            raise ConfigError(
+                f"agent {self.name!r} has no command for interactive mode",
+                place=f"gangline.toml: agents.{self.name}",
+                hint='add interactive = ["program", "{prompt}"], or leave mode out',
+            )
+        return msgspec.structs.replace(
+            self,
+            start=self.interactive,
+            resume=self.interactive_resume,
+            prompt=_likely_prompt_way(self.interactive),
+        )
 
 
 class Placeholders(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,93 +153,6 @@ class Placeholders(msgspec.Struct, frozen=True, kw_only=True):
     session: str
     worktree: str
     branch: str
-
-
-def check_argv(argv: tuple[str, ...], place: str) -> None:
-    """Refuse a command that cannot be started, wherever it stands in gangline.toml.
-
-    Raises:
-        ConfigError: at `place`.
-    """
-    if not argv or not argv[0]:
-        raise ConfigError("the command is empty", place=place, hint='write ["program", "argument"]')
-    if argv[0].startswith("~"):
-        raise ConfigError(
-            f"the program {argv[0]!r} starts with '~', which only a shell expands",
-            place=f"{place}[0]",
-            hint="write its full path",
-        )
-    for index, element in enumerate(argv):
-        if "\0" in element:
-            raise ConfigError("an argument cannot hold a NUL character", place=f"{place}[{index}]")
-
-
-def check_agent(name: str, config: AgentConfig, place: str) -> None:
-    """Refuse an `[agents.NAME]` table that can never work or is dangerous.
-
-    Args:
-        name: The name of the table.
-        config: What it holds.
-        place: Where it is: `gangline.toml: agents.NAME`.
-
-    Raises:
-        ConfigError: with the key path.
-    """
-    if not _NAME.match(name) or name == COMMAND_AGENT:
-        raise ConfigError(
-            f"{name[:100]!r} cannot be the name of an agent",
-            place=place,
-            hint=f"use letters, digits, '.', '_' and '-', and not {COMMAND_AGENT!r}",
-        )
-    if config.start is None and name not in presets():
-        meant = did_you_mean(name, presets())
-        raise ConfigError(
-            f"agent {name!r} has no command",
-            place=place,
-            hint=(f"did you mean {meant}? Otherwise add " if meant else "add ")
-            + 'start = ["program", "argument"]',
-        )
-    for key, argv in (("start", config.start), ("resume", config.resume)):
-        if argv is not None:
-            check_argv(argv, f"{place}.{key}")
-            for index, element in enumerate(argv):
-                check_placeholders(
-                    element, Placeholders.__struct_fields__, f"{place}.{key}[{index}]"
-                )
-            _check_shell_script(argv, f"{place}.{key}")
-    for variable, value in config.env.items():
-        if not _VARIABLE.match(variable) or "\0" in value or variable.startswith("GANGLINE_"):
-            raise ConfigError(
-                f"the variable {variable!r} cannot be set",
-                place=f"{place}.env",
-                hint="names are letters, digits and '_'; GANGLINE_ names are set by Gangline",
-            )
-    for pattern in config.pass_env:
-        if not _VARIABLE.match(pattern.removesuffix("*")) or is_never_inherited(pattern):
-            raise ConfigError(
-                f"the variable {pattern!r} cannot be passed on",
-                place=f"{place}.pass",
-                hint="give names, or beginnings as in AWS_*; what points at Gangline's own pane,"
-                " attempt or repository is never passed on",
-            )
-
-
-def _check_shell_script(argv: tuple[str, ...], place: str) -> None:
-    """Refuse the text of an issue inside the script of `sh -c`: a title could run commands."""
-    for index, element in enumerate(argv[:-1]):
-        shell = any(os.path.basename(word) in _SHELLS for word in argv[:index])
-        if shell and _SHELL_SCRIPT_OPTION.match(element):
-            untrusted = _UNTRUSTED.intersection(placeholders_of(argv[index + 1]))
-            if untrusted:
-                name = min(untrusted)
-                raise ConfigError(
-                    f"{{{name}}} stands on a shell line, where the text of an issue could run "
-                    "commands",
-                    place=f"{place}[{index + 1}]",
-                    hint='pass it as an argument: ["sh", "-c", "program \\"$1\\"", "sh", '
-                    f'"{{{name}}}"]',
-                )
-            return
 
 
 @functools.cache
@@ -237,7 +197,19 @@ def find_agent(
         env=preset.env | config.env,
         pass_env=preset.pass_env + config.pass_env,
         as_root_env=preset.as_root_env,
+        mode=config.mode or preset.mode or "headless",
+        interactive=config.interactive or preset.interactive,
+        interactive_resume=config.interactive_resume or preset.interactive_resume,
+        reader=config.reader or preset.reader,
+        account=config.account or name,
+        hooks=preset.hooks,
     )
+
+
+def accounts(configured: Mapping[str, AgentConfig]) -> dict[str, str]:
+    """Agent to account, of the agents whose account is not named like them."""
+    told = {name: config.account for name, config in configured.items()}
+    return {name: account for name, account in told.items() if account and account != name}
 
 
 def _refuse_unknown(

@@ -2,19 +2,20 @@
 
 Why it is so strict: a misspelt key that is ignored would run a night's batch with the wrong limits.
 So the file is read whole, every key is known or refused with the key that was probably meant, and
-every value is checked before anything starts. The keys are DESIGN.md section 8; the defaults stand
-in the structs below and nowhere else. It finds no agents on the machine and asks git nothing.
+every value is checked before anything starts. Keys and defaults are in app/settings.py. It finds no
+agents on the machine and asks git nothing.
 """
 
 import os
 import re
 import typing
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Struct
 
+from gangline.agents.checking import check_agent, check_argv
 from gangline.agents.placeholders import (
     check_placeholders,
     clean_text,
@@ -22,127 +23,19 @@ from gangline.agents.placeholders import (
     expand,
     placeholders_of,
 )
-from gangline.agents.registry import AgentConfig, Argv, check_agent, check_argv, find_agent
+from gangline.agents.registry import AgentConfig, Argv, find_agent
+from gangline.app.settings import (
+    BRANCH_PLACEHOLDERS,
+    PROMPT_PLACEHOLDERS,
+    Config,
+    RetryConfig,
+)
 from gangline.core.model import IssueSpec
 from gangline.errors import ConfigError
 from gangline.workspaces.git import render_branch
 
 CONFIG_NAME = "gangline.toml"
 CONFIG_BYTES_MAX = 1_000_000
-PROMPT_PLACEHOLDERS = ("area", "issue", "title", "body")
-BRANCH_PLACEHOLDERS = ("area", "issue")
-DEFAULT_PROMPT = """\
-{title}
-
-{body}
-
----
-Do the whole of issue {issue} in the current folder, then commit your work on the current branch.
-What is not committed does not count. Do not switch branches and do not push.
-"""
-
-SPECIFICATION_PROMPT = "/dev-pipeline {area} #{issue}"
-
-Flag = Annotated[bool, Meta(description="true or false")]
-Text = Annotated[str, Meta(min_length=1, description="a string that is not empty")]
-Workers = Annotated[int, Meta(ge=1, le=1000, description="an integer from 1 to 1000")]
-Megabytes = Annotated[int, Meta(ge=1, le=1_000_000, description="an integer from 1 to 1000000")]
-Minutes = Annotated[
-    float,
-    Meta(gt=0, le=525_600, description="a number of minutes above 0, at most 525600 (a year)"),
-]
-Seconds = Annotated[
-    float, Meta(gt=0, le=86_400, description="a number of seconds above 0, at most 86400 (a day)")
-]
-Retries = Annotated[int, Meta(ge=0, le=1, description="0 or 1")]
-
-
-class BatchConfig(
-    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"source": "from"}
-):
-    """`[batch]`: what is run and within which limits.
-
-    Attributes:
-        source: `from`: where issues are read (`--from`).
-        agent: The agent of issues that name none (`--agent`).
-        prompt: Template of PROMPT_PLACEHOLDERS; see `render_prompt`.
-        max_concurrent: Attempts that may live at the same time.
-        attempt_minutes: After this an attempt is ended; None for no limit.
-        log_mb: Limit of one attempt's output.log.
-        poll_seconds: How often evidence is read again when nothing wakes the orchestrator.
-        stall_minutes: Silence after which an attempt counts as stalled.
-        on_failed_dependency: Whether dependents of a failed issue run or are skipped.
-        panes: Who makes the panes: Gangline, or the user, whose idle shells are taken (`idle`).
-        keep_failed_panes: Whether the pane of a failed attempt stays, to be read.
-        keep_completed_panes: The same after a success.
-    """
-
-    source: Text | None = None
-    agent: Text | None = None
-    prompt: Text = DEFAULT_PROMPT
-    max_concurrent: Workers = 4
-    attempt_minutes: Minutes | None = None
-    log_mb: Megabytes = 100
-    poll_seconds: Seconds = 30
-    stall_minutes: Minutes = 10
-    on_failed_dependency: Literal["run", "skip"] = "run"
-    panes: Literal["managed", "idle"] = "managed"
-    keep_failed_panes: Flag = True
-    keep_completed_panes: Flag = False
-
-
-class RetryConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[retry]`: the automatic re-dispatch; `max` is at most 1, as the specification says."""
-
-    max: Retries = 1
-    on_failure: Flag = False
-
-
-class WorkspaceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[workspace]`: where an agent works.
-
-    Attributes:
-        kind: None for a worktree in a git repository and the shared folder elsewhere.
-        base: The commit worktrees start from; None for what is checked out.
-        branch: Template of BRANCH_PLACEHOLDERS; see `render_branch`.
-        setup: A command run in each new worktree; empty for none.
-    """
-
-    kind: Literal["worktree", "shared"] | None = None
-    base: Text | None = None
-    branch: Text = "gangline/{area}/issue-{issue}"
-    setup: Argv = ()
-
-
-class VerifyConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[verify]`: a command that decides whether an attempt succeeded (not built)."""
-
-    command: Argv = ()
-
-
-class DoneConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[done]`: what must be true of the work before an issue is completed (not built)."""
-
-    require: Argv = ()
-
-
-class TmuxConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[tmux]`: the server, a name as for `tmux -L` or an absolute path as for `tmux -S`."""
-
-    socket: Text | None = None
-
-
-class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole of gangline.toml, each absent key at its default."""
-
-    batch: BatchConfig = field(default_factory=BatchConfig)
-    retry: RetryConfig = field(default_factory=RetryConfig)
-    workspace: WorkspaceConfig = field(default_factory=WorkspaceConfig)
-    verify: VerifyConfig = field(default_factory=VerifyConfig)
-    done: DoneConfig = field(default_factory=DoneConfig)
-    tmux: TmuxConfig = field(default_factory=TmuxConfig)
-    agents: dict[str, AgentConfig] = {}
-
 
 _SECTIONS: Mapping[str, type[Struct]] = {
     name: struct for name, struct in Config.__annotations__.items() if name != "agents"

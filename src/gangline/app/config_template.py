@@ -4,7 +4,7 @@ A setting is commented with `#` alone and prose with `# `, so that a test can sw
 on and see that it decodes to the defaults. It is not loaded by any other command.
 """
 
-from gangline.app.config import DEFAULT_PROMPT
+from gangline.app.settings import DEFAULT_PROMPT
 
 _TEMPLATE = """\
 # Settings of Gangline for this repository. Each commented key shows its default, except where an
@@ -43,6 +43,25 @@ _TEMPLATE = """\
 # Whether an agent that ended with a failure is started again too.
 #on_failure = false
 
+[stall]
+# What is done with an agent that is silent for stall_minutes: "report" tells you and leaves it
+# alone; "retry" ends it and starts it again (its one automatic retry), "fail" ends it.
+#action = "report"
+
+[budget]
+# At this many US dollars, over all its attempts, an issue is ended and failed. (example)
+#cost_usd = 5.0
+# The same for tokens, read and written together. (example)
+#tokens = 2_000_000
+# The same for the minutes that its agents run. (example)
+#minutes = 240
+# Over this many US dollars of the whole batch nothing new is started. (example)
+#batch_cost_usd = 50.0
+# The same for tokens. (example)
+#batch_tokens = 20_000_000
+# The same for minutes, of all agents together. (example)
+#batch_minutes = 2_400
+
 [workspace]
 # "worktree" gives each issue a git worktree (the default in a git repository); with "shared" all
 # agents work in the same folder. (example)
@@ -74,6 +93,16 @@ _TEMPLATE = """\
 #start = ["my-agent", "--task", "{prompt_file}"]
 # The command that continues a session after a crash; without it the agent is started afresh.
 #resume = ["my-agent", "--continue", "{session}"]
+# "interactive" runs it with its own terminal interface; you can attach and type.
+#mode = "headless"
+# The command for that.
+#interactive = ["my-agent", "{prompt}"]
+# And the one that continues a session there.
+#interactive_resume = ["my-agent", "--continue", "{session}", "{prompt}"]
+# What understands its output: session, usage, limits, failures (docs/agents.md).
+#reader = "plain"
+# Agents of one account are held back together when its usage limit is hit.
+#account = "my-account"
 # How the prompt gets there: "stdin", "argv" (an argument, at most 100 KB) or "file".
 #prompt = "file"
 # Variables to set. An agent gets a clean environment: HOME, PATH, locale, proxies and the like.

@@ -10,11 +10,11 @@ import os
 import queue
 import shutil
 import threading
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from gangline.agents.environment import build_environment
+from gangline.agents.environment import build_environment, with_gangline
+from gangline.agents.hooks import prepare
 from gangline.agents.registry import (
     Agent,
     Placeholders,
@@ -23,12 +23,9 @@ from gangline.agents.registry import (
     render,
     require_program,
 )
-from gangline.app.config import (
-    DEFAULT_PROMPT,
-    SPECIFICATION_PROMPT,
-    Config,
-    render_prompt,
-)
+from gangline.app.config import render_prompt
+from gangline.app.resuming import SessionPlan, plan_session, prompt_of
+from gangline.app.settings import DEFAULT_PROMPT, SPECIFICATION_PROMPT, Config
 from gangline.core.batch import Batch
 from gangline.core.issue import IssueState
 from gangline.core.model import IssueSpec
@@ -196,10 +193,12 @@ class Dispatcher:
         if problem:
             raise StateError(problem, place=workspace.path)
         issue = batch.issues[key]
-        agent = self.agent(batch, issue)
+        agent = self.agent(batch, issue).as_it_runs()
         attempt_id = batch.attempt_id(key, number)
-        values = self._placeholders(batch, issue, attempt_id, workspace)
-        argv, stdin = render(agent, values, resume=False)
+        plan = plan_session(issue, agent)
+        values = self._placeholders(batch, issue, attempt_id, workspace, plan)
+        argv, stdin = render(agent, values, resume=plan.resumed)
+        extra, files = self._hooks(agent, values, plan)
         environment = self._environment(agent) | {
             **_said_to_agent(batch, key, attempt_id, retry),
             "GANGLINE_ATTEMPT_DIR": os.path.dirname(values.prompt_file),
@@ -210,16 +209,15 @@ class Dispatcher:
             issue=key,
             title=issue.title,
             mark=mark,
-            cwd=workspace.path,
-            git_dir=workspace.git_dir,
-            branch=workspace.branch,
-            argv=tuple(argv),
+            **_of_workspace(workspace),
+            argv=(argv[0], *extra, *argv[1:]),
+            files=files,
             program=self._program(agent),
             prompt=values.prompt,
             stdin=stdin,
-            agent=agent.name,
-            reads_prompt=agent.prompt != "none",
             environment=environment,
+            **_of_agent(agent),
+            **_of_session(plan, issue),
             **self._setup(workspace, environment),
             log_bytes=int(batch.policy.log_mb * 1_000_000),
             pane=pane,
@@ -227,20 +225,34 @@ class Dispatcher:
             keep_completed=self._config.batch.keep_completed_panes,
         )
 
+    def _hooks(
+        self, agent: Agent, values: Placeholders, plan: SessionPlan
+    ) -> tuple[list[str], dict[str, bytes]]:
+        """What an interactive agent is started with so that it tells of itself."""
+        if agent.mode != "interactive":
+            return [], {}
+        folder = os.path.dirname(values.prompt_file)
+        return prepare(agent.hooks, folder, plan.session if plan.resumed else None)
+
     def _placeholders(
-        self, batch: Batch, issue: IssueState, attempt_id: str, workspace: Workspace
+        self,
+        batch: Batch,
+        issue: IssueState,
+        attempt_id: str,
+        workspace: Workspace,
+        plan: SessionPlan,
     ) -> Placeholders:
         spec = self.spec(issue.key)
         template = self._config.batch.prompt
         if template == DEFAULT_PROMPT and not (spec.title or spec.body):
             template = SPECIFICATION_PROMPT  # of an adopted batch only ids are known
         return Placeholders(
-            prompt=render_prompt(template, area=batch.area, issue=spec),
+            prompt=prompt_of(issue, plan, render_prompt(template, area=batch.area, issue=spec)),
             prompt_file=os.path.join(self._attempts_folder, attempt_id, PROMPT),
             issue=issue.key,
             title=issue.title,
             attempt=attempt_id,
-            session=str(uuid.uuid4()),
+            session=plan.session,
             worktree=workspace.path,
             branch=workspace.branch or "",
         )
@@ -248,7 +260,8 @@ class Dispatcher:
     def _environment(self, agent: Agent) -> dict[str, str]:
         """What the agent inherits; the same for every attempt of a run."""
         if agent.name not in self._environments:
-            self._environments[agent.name] = build_environment(agent, os.environ, {})
+            environment = build_environment(agent, os.environ, {})
+            self._environments[agent.name] = with_gangline(environment)
         return self._environments[agent.name]
 
     def _program(self, agent: Agent) -> str:
@@ -266,6 +279,30 @@ class Dispatcher:
             return {}
         program = _setup_program(setup, environment)
         return {"setup": setup, "setup_program": program, "setup_done": done}
+
+
+def _of_workspace(workspace: Workspace) -> dict[str, Any]:
+    return {"cwd": workspace.path, "git_dir": workspace.git_dir, "branch": workspace.branch}
+
+
+def _of_agent(agent: Agent) -> dict[str, Any]:
+    interactive = agent.mode == "interactive"
+    return {
+        "agent": agent.name,
+        "account": None if agent.prompt == "none" else agent.account,
+        "reads_prompt": agent.prompt != "none",
+        "reader": None if interactive else agent.reader,
+        "interactive": interactive,
+    }
+
+
+def _of_session(plan: SessionPlan, issue: IssueState) -> dict[str, Any]:
+    return {
+        "session": plan.session or None,
+        "resumed": plan.resumed,
+        "afresh": plan.afresh,
+        "messages": len(issue.messages),
+    }
 
 
 def _said_to_agent(batch: Batch, key: str, attempt_id: str, retry: int) -> dict[str, str]:

@@ -8,7 +8,6 @@ not run.
 
 import os
 
-from gangline.app.config import Config
 from gangline.app.doctor_area import AreaReport, examine_area
 from gangline.app.doctor_findings import (
     Finding,
@@ -20,6 +19,7 @@ from gangline.app.doctor_findings import (
 from gangline.app.doctor_orphans import Judge, look_around
 from gangline.app.doctor_tmux import TmuxSight, look_at_tmux, orphaned_panes, orphaned_sessions
 from gangline.app.machine import check_programs
+from gangline.app.settings import Config
 from gangline.app.wiring import Project
 from gangline.core.batch import Batch
 from gangline.core.model import check_area

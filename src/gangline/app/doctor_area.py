@@ -21,6 +21,7 @@ from gangline.app.doctor_findings import (
     shell_line,
 )
 from gangline.app.launching import subject_of
+from gangline.app.views import stop_words
 from gangline.core.batch import Batch
 from gangline.core.codec import StateEncoder, decode_event, decode_state, format_of, replay
 from gangline.core.digest import BadLineError, digest_matches
@@ -225,8 +226,10 @@ def _orchestrator(paths: AreaPaths, batch: Batch, alive: bool | None) -> Finding
         return _finding(area, "orchestrator", Level.OK, "none; the batch is over")
     if batch.orchestrator_pid is not None:
         message = f"process {batch.orchestrator_pid} died; the next start resumes the batch"
+    elif batch.stopped_reason is not None:
+        message = f"stopped ({stop_words(batch.stopped_reason)}); the next start resumes the batch"
     else:
-        message = f"stopped ({batch.stopped_reason or 'never started'}); a start resumes the batch"
+        message = "none; no run of Gangline has led this batch yet, and the first goes on with it"
     return _finding(area, "orchestrator", Level.NOTE, message, again)
 
 

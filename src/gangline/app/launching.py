@@ -36,6 +36,7 @@ def subject_of(
 ) -> Subject:
     """What the host is asked about: an attempt of the issue, its newest unless another is given."""
     attempt = attempt or issue.attempts[-1]
+    minutes = batch.policy.stall_minutes
     return Subject(
         attempt_id=batch.attempt_id(issue.key, attempt.number),
         issue=issue.key,
@@ -50,6 +51,7 @@ def subject_of(
         plan=attempt.plan,
         since=attempt.started_at,
         boot_id=attempt.boot_id,
+        quiet_seconds=None if minutes is None else minutes * 60,
     )
 
 
@@ -189,6 +191,11 @@ class Launcher:
                 agent=launch.agent,
                 branch=launch.branch,
                 plan=place,
+                account=launch.account,
+                session=launch.session,
+                resumed=launch.resumed,
+                afresh=launch.afresh,
+                messages=launch.messages,
             )
         )
         return launch

@@ -16,9 +16,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from gangline.agents.registry import find_agent, presets
-from gangline.app.config import Config
+from gangline.app.agents_found import (
+    AgentFound,
+    Question,
+    agents_found,
+    known_agents,
+    version_questions,
+)
 from gangline.app.doctor_findings import Finding, Level
+from gangline.app.settings import Config
 from gangline.core.text import one_line
 from gangline.errors import GanglineError
 from gangline.hosts.tmux_server import require_tmux
@@ -49,12 +55,13 @@ def check_programs(config: Config, folder: str, *, needs_git: bool) -> list[Find
         folder: Where the programs are asked for their version.
         needs_git: Whether the issues are to get worktrees.
     """
-    agents = {name: _program_of(name, config) for name in [*presets(), *config.agents]}
-    bare = {*_OPTIONAL, *(program for program in agents.values() if "/" not in program)}
-    questions = {"tmux": ["tmux", "-V"], "git": ["git", "--version"]}
-    questions |= {name: [name, "--version"] for name in sorted(bare)}
-    there = {name: argv for name, argv in questions.items() if shutil.which(name)}
-    versions = ask_versions(there, folder)
+    agents = known_agents(config)
+    questions = version_questions(agents, os.environ)
+    asked = {"tmux": ["tmux", "-V"], "git": ["git", "--version"]}
+    asked |= {name: [name, "--version"] for name in _OPTIONAL}
+    ours = dict(os.environ)
+    questions |= {name: Question(argv, ours) for name, argv in asked.items() if shutil.which(name)}
+    versions = ask_versions(questions, folder)
     silent = _silence(VERSION_SECONDS_MAX)
     found = [_finding("program", Level.OK, f"python: {sys.version.partition(' ')[0]}")]
     found.append(_required("tmux", versions.get("tmux") == silent, require_tmux, Level.WRONG))
@@ -72,16 +79,18 @@ def check_programs(config: Config, folder: str, *, needs_git: bool) -> list[Find
         found.append(
             _finding("program", level, f"{name}: {versions.get(name, 'not found')} ({purpose})")
         )
-    found += [_agent(name, program, config, versions) for name, program in agents.items()]
+    found += [_agent(each) for each in agents_found(agents, versions, config)]
     return found
+
+
+def look_at_agents(config: Config, folder: str) -> list[AgentFound]:
+    """What this machine has of every agent, each asked for its version."""
+    agents = known_agents(config)
+    return agents_found(agents, ask_versions(version_questions(agents, os.environ), folder), config)
 
 
 def _finding(check: str, level: Level, message: str, command: str | None = None) -> Finding:
     return Finding(check=check, level=level, message=message, command=command)
-
-
-def _program_of(name: str, config: Config) -> str:
-    return find_agent(name, config.agents, "gangline.toml").start[0]
 
 
 def _git(folder: str, told: str) -> str:
@@ -100,24 +109,19 @@ def _required(name: str, silent: bool, ask: Callable[[], str], grave: Level) -> 
         return _finding("program", grave, f"{name}: {error.message}{causes}; {error.hint}")
 
 
-def _agent(name: str, program: str, config: Config, versions: Mapping[str, str]) -> Finding:
-    if "/" in program:
-        # A whole path is no more asked than a file of the worktree: it may be anything.
-        relative = not os.path.isabs(program)
-        there = relative or shutil.which(program) is not None
-        words = f"{program} in the worktree" if relative else f"found ({program})"
+def _agent(agent: AgentFound) -> Finding:
+    name, program = agent.name, agent.program
+    named = "" if program == name else f" ({program})"
+    if not agent.found:
+        why = "; [batch] agent of gangline.toml names it" if agent.is_default else ""
+        level = Level.WRONG if agent.is_default else Level.NOTE
+        message = f"agent {name}: not found{named}{why}"
+        return _finding("agent", level, message, agent.install)
+    if agent.version is not None:
+        words = f"{agent.version}{named}"
     else:
-        there = program in versions
-        words = f"{versions.get(program)}" + (f" ({program})" if program != name else "")
-    if there:
-        return _finding("agent", Level.OK, f"agent {name}: {words}")
-    needed = config.batch.agent == name
-    missing = "not found" if program == name else f"not found ({program})"
-    why = "; [batch] agent of gangline.toml names it" if needed else ""
-    own = name in config.agents and config.agents[name].start
-    install = None if own or name not in presets() else presets()[name].install
-    level = Level.WRONG if needed else Level.NOTE
-    return _finding("agent", level, f"agent {name}: {missing}{why}", install)
+        words = f"found ({program})" if agent.path else f"{program} in the worktree"
+    return _finding("agent", Level.OK, f"agent {name}: {words}")
 
 
 def _silence(seconds: float) -> str:
@@ -125,12 +129,12 @@ def _silence(seconds: float) -> str:
 
 
 def ask_versions(
-    questions: Mapping[str, Sequence[str]], folder: str, *, seconds: float = VERSION_SECONDS_MAX
+    questions: Mapping[str, Question], folder: str, *, seconds: float = VERSION_SECONDS_MAX
 ) -> dict[str, str]:
     """What each program says of its version, made harmless, on one line; all asked at once.
 
     Args:
-        questions: The argv to ask with, by any name.
+        questions: How to ask, by any name.
         folder: Where they are run.
         seconds: After this all that have not answered are ended.
     """
@@ -139,9 +143,9 @@ def ask_versions(
     said: dict[str, bytes] = {}
     with selectors.DefaultSelector() as selector:
         try:
-            for name, argv in questions.items():
+            for name, question in questions.items():
                 try:
-                    process = _start(argv, folder)
+                    process = _start(question, folder)
                 except OSError as error:
                     answers[name] = f"found, but it cannot be started: {error.strerror}"
                     continue
@@ -162,10 +166,11 @@ def ask_versions(
     return answers
 
 
-def _start(argv: Sequence[str], folder: str) -> "subprocess.Popen[bytes]":
+def _start(question: Question, folder: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        argv,
+        question.argv,
         cwd=folder,
+        env=question.environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -14,6 +14,7 @@ from gangline.app.decision_log import DecisionLog
 from gangline.app.dispatch import Dispatcher
 from gangline.app.launching import Launcher, subject_of
 from gangline.core.batch import Batch
+from gangline.core.dispatching import budget_used_up
 from gangline.core.events import (
     AnyEvent,
     Edited,
@@ -39,12 +40,17 @@ from gangline.core.reconcile import (
     reconcile,
 )
 from gangline.durable import disk_errors
-from gangline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNFINISHED, AreaBusyError
+from gangline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STATE, EXIT_UNFINISHED, AreaBusyError
 from gangline.ports import Clock, Host, Launch, Subject, Waiter
 from gangline.store.batches import Store, Transaction
 
 _UNKNOWN_LOOKS_BY_CHANCE = 1
-_OUTCOMES_THAT_LEAVE_A_PANE = (Outcome.KILLED, Outcome.DIED)
+_OUTCOMES_THAT_LEAVE_A_PANE = (
+    Outcome.KILLED,
+    Outcome.DIED,
+    Outcome.LIMITED,
+    Outcome.SESSION_LOST,
+)
 
 
 class Observer(Protocol):
@@ -313,8 +319,11 @@ class Orchestrator:
             return f"signal {self._signal}"
         if batch.stop == "leave":
             return "stop"
-        if batch.draining and not batch.by_status[Status.DISPATCHED]:
-            return "drained"
+        if not batch.by_status[Status.DISPATCHED]:
+            if batch.draining:
+                return "drained"
+            if budget_used_up(batch):
+                return "budget"
         return None
 
     def _stop(self) -> int | None:
@@ -325,6 +334,8 @@ class Orchestrator:
             if reason:
                 moment.record(OrchestratorStopped(reason=reason))
         self._tell(moment)
+        if reason == "budget":
+            return EXIT_STATE
         return exit_code(moment.batch) if reason else None
 
 

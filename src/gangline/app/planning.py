@@ -8,11 +8,13 @@ from difflib import get_close_matches
 
 import msgspec
 
-from gangline.app.config import Config
+from gangline.agents.registry import COMMAND_AGENT, accounts
 from gangline.app.dispatch import Workspaces, check_agents
+from gangline.app.settings import Config
 from gangline.core import graph
 from gangline.core.events import FORMAT_VERSION, BatchStarted, PlannedIssue, Policy
 from gangline.core.model import IssueSpec, check_specs
+from gangline.core.usage import Limits
 from gangline.errors import UsageError
 from gangline.sources.loading import load
 
@@ -108,6 +110,7 @@ def only(issues: Sequence[IssueSpec], wanted: Sequence[str]) -> list[IssueSpec]:
 def policy_of(config: Config, request: Request) -> Policy:
     """The rules that gangline.toml and the flags give a new batch."""
     minutes = config.batch.attempt_minutes
+    budget = config.budget
     # As they are read back: the same batch has to be the same bytes, whoever writes the state file.
     return Policy(
         max_concurrent=request.max_concurrent or config.batch.max_concurrent,
@@ -116,7 +119,17 @@ def policy_of(config: Config, request: Request) -> Policy:
         on_failed_dependency=config.batch.on_failed_dependency,
         attempt_minutes=None if minutes is None else float(minutes),
         log_mb=float(config.batch.log_mb),
+        stall_minutes=float(config.batch.stall_minutes),
+        stall_action=config.stall.action,
+        budget=_limits(budget.cost_usd, budget.tokens, budget.minutes),
+        batch_budget=_limits(budget.batch_cost_usd, budget.batch_tokens, budget.batch_minutes),
+        accounts=accounts(config.agents),
     )
+
+
+def _limits(cost_usd: float | None, tokens: float | None, minutes: float | None) -> Limits:
+    given = {"cost_usd": cost_usd, "tokens": tokens, "minutes": minutes}
+    return Limits(**{key: float(n) for key, n in given.items() if n is not None})
 
 
 def policy_of_later(config: Config, request: Request, policy: Policy) -> Policy:
@@ -155,7 +168,7 @@ def planned(issue: IssueSpec) -> PlannedIssue:
         id=issue.id,
         title=issue.title,
         depends_on=tuple(dict.fromkeys(edge.id for edge in issue.depends_on)),
-        agent=issue.agent,
+        agent=COMMAND_AGENT if issue.run else issue.agent,
     )
 
 

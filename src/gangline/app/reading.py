@@ -173,15 +173,16 @@ def _state_file_notes(
         return ["the state file is not of this journal: it is put aside, and made anew"]
     if found.seq < store.batch.seq:
         late = store.batch.seq - found.seq
-        return [f"the state file lags {late} events behind the journal: it is made anew"]
+        events = "1 event" if late == 1 else f"{late} events"
+        return [f"the state file lags {events} behind the journal: it is made anew"]
     return []
 
 
 def _edited_file_notes(found: Judgement, store: Store, problems: list[GanglineError]) -> list[str]:
     if found.refusal is not None:
         area = store.paths.area
-        problems.append(refused(found.refusal, store.paths.state, "….rejected-N", area))
-        return ["the state file was changed by hand; the change is refused, and made undone"]
+        problems.append(refused(found.refusal, store.paths.state, None, area))
+        return ["the state file was changed by hand; the next start refuses the change"]
     if found.edit is None:
         return ["the state file was cut short or written anew: it is made anew from the journal"]
     store.batch.fold(found.edit)

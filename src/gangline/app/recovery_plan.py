@@ -13,19 +13,21 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from gangline.agents.registry import COMMAND_AGENT, find_agent
 from gangline.app.archiving import check_archivable
 from gangline.app.launching import subject_of
 from gangline.app.planning import Request, policy_of_later
 from gangline.app.reading import read_state
+from gangline.app.recovery_rules import Before, Rule, Step, is_parked, rule_of
 from gangline.app.recovery_words import (
-    Before,
-    Rule,
-    Step,
     action_words,
     evidence_words,
-    rule_of,
+    limits_of,
+    notes_of,
     waiting_words,
 )
+from gangline.app.resuming import SessionPlan, last_that_ran, plan_session
+from gangline.app.views import until_words
 from gangline.app.wiring import Project
 from gangline.core.batch import Batch
 from gangline.core.events import (
@@ -51,7 +53,8 @@ from gangline.core.reconcile import (
 )
 from gangline.errors import GanglineError, MachineError, StateError
 from gangline.hosts.attempts import AttemptFolders
-from gangline.hosts.local import LocalHost, SystemClock
+from gangline.hosts.clock import SystemClock
+from gangline.hosts.local import LocalHost
 from gangline.hosts.tmux_control import TmuxError
 from gangline.hosts.wakes import Unwatched
 from gangline.store.area import AreaPaths
@@ -158,9 +161,9 @@ def make_recovery_plan(area: str) -> RecoveryPlan:
         notes[-1] += " nothing"
         problems += _trouble(lambda: check_archivable(batch))
     if not alive:
-        notes += _standing(batch, project)
+        notes += notes_of(batch, takes_idle_panes=project.config.batch.panes == "idle")
         _start(batch, project)
-    issues = plan_issues(batch, evidence, now)
+    issues = plan_issues(batch, evidence, now, lambda issue: _session_of(project, batch, issue))
     if not alive and any(i.expected_status == Status.DISPATCHED and not i.verdict for i in issues):
         problems += _trouble(state.read_texts)
     left_to = "nothing: the living orchestrator decides" if alive else ""
@@ -214,18 +217,6 @@ def _probe(project: Project, paths: AreaPaths, batch: Batch) -> dict[str, Eviden
 # -- foreseeing --------------------------------------------------------------------------------
 
 
-def _standing(batch: Batch, project: Project) -> list[str]:
-    """What holds for the whole batch and bears on the next run."""
-    notes = []
-    if batch.is_killing:
-        notes.append("a stop --kill was interrupted: the next run ends the agents first")
-    if batch.paused:
-        notes.append(f"the batch is paused; dispatch again: gangline resume {batch.area}")
-    if project.config.batch.panes == "idle" and not batch.is_over:
-        notes.append("issues are dispatched into idle panes: no more at once than there are then")
-    return notes
-
-
 def _start(batch: Batch, project: Project) -> None:
     """Fold what a start records first: gangline.toml as it is now, and the new orchestrator."""
     if not batch.batch_id or batch.is_over:
@@ -236,30 +227,58 @@ def _start(batch: Batch, project: Project) -> None:
     batch.fold(OrchestratorStarted(pid=os.getpid()))
 
 
-def plan_issues(batch: Batch, evidence: Mapping[str, Evidence], now: Now) -> list[IssuePlan]:
+def _session_of(project: Project, batch: Batch, issue: IssueState) -> SessionPlan | None:
+    """Whether its next attempt goes on with a session; None where there is nothing to say."""
+    before = last_that_ran(issue)
+    name = issue.agent or batch.agent
+    if before is None or name is None or before.agent == COMMAND_AGENT:
+        return None
+    try:
+        agent = find_agent(name, project.config.agents, "gangline.toml").as_it_runs()
+    except GanglineError:  # said when it is to be dispatched
+        return None
+    return plan_session(issue, agent)
+
+
+Sessions = Callable[[IssueState], SessionPlan | None]
+
+
+def plan_issues(
+    batch: Batch,
+    evidence: Mapping[str, Evidence],
+    now: Now,
+    sessions: Sessions = lambda issue: None,
+) -> list[IssuePlan]:
     """The plan of each issue that is open, or whose dependents are still to be unblocked.
 
     Args:
         batch: As a start finds it; folded on to where the decisions lead.
         evidence: Of the open attempts.
         now: See reconcile.
+        sessions: What the next attempt of an issue does about its agent's session.
     """
     owing = {d for key in batch.unblockable for d in batch.issues[key].depends_on}
     begun: dict[str, tuple[Before, IssuePlan]] = {}
     for key, issue in batch.issues.items():
         if issue.status not in TERMINAL or key in owing:
             begun[key] = _before(batch, issue, evidence.get(key), now)
-    steps = foresee(batch, evidence, now)
+    steps = foresee(batch, evidence, now, sessions)
+    limits = limits_of(batch, now)
     ranks = {key: rank for rank, key in enumerate(batch.ready(len(batch.issues)), 1)}
     plans = []
     for key, (before, plan) in begun.items():
         freed = [k for k in batch.dependents[key] if _unblocked(steps[k])]
         issue = batch.issues[key]
+        attempt = issue.attempt if is_parked(before, batch) else None
+        limit = limits.get(attempt.account if attempt else batch.account_of(issue))
+        if attempt is not None and limit is None:
+            limit = until_words(attempt.until, now.epoch_seconds)
+        decided = before, steps[key], batch
         plans.append(
             msgspec.structs.replace(
                 plan,
-                rule=rule_of(before, steps[key], batch),
-                action=action_words(before, steps[key], batch, ranks.get(key), freed),
+                rule=rule_of(*decided, limit),
+                action=action_words(*decided, ranks.get(key), freed, limit),
                 expected_status=issue.status.value,
                 expected_retry_count=issue.retry_count,
             )
@@ -298,7 +317,7 @@ def _before(
 
 
 def foresee(
-    batch: Batch, evidence: Mapping[str, Evidence], now: Now
+    batch: Batch, evidence: Mapping[str, Evidence], now: Now, sessions: Sessions
 ) -> defaultdict[str, list[Step]]:
     """Let reconcile decide until nothing is left to decide; what it decides, in order, by issue."""
     seen = dict(evidence)
@@ -311,7 +330,7 @@ def foresee(
                 steps[event.issue].append(event)
         if decision.events:
             continue
-        moved = [_imagine(batch, seen, effect, steps, now) for effect in decision.effects]
+        moved = [_imagine(batch, seen, each, steps, now, sessions) for each in decision.effects]
         if not any(moved):
             break
     return steps
@@ -323,11 +342,12 @@ def _imagine(
     effect: Effect,
     steps: defaultdict[str, list[Step]],
     now: Now,
+    sessions: Sessions,
 ) -> bool:
     """Note the effect and show what it would bring; False if it brings nothing new."""
     key = effect.issue
     if isinstance(effect, Start):
-        intent = _intent(batch.issues[key], now)
+        intent = _intent(batch.issues[key], now, sessions(batch.issues[key]))
         batch.fold(intent)
         steps[key].append(intent)
         return True
@@ -356,7 +376,7 @@ def _imagine(
     return True
 
 
-def _intent(issue: IssueState, now: Now) -> Dispatched:
+def _intent(issue: IssueState, now: Now, plan: SessionPlan | None) -> Dispatched:
     """The next dispatch of the issue, as it would be recorded."""
     return Dispatched(
         issue=issue.key,
@@ -365,4 +385,7 @@ def _intent(issue: IssueState, now: Now) -> Dispatched:
         retry=retry_charge(issue),
         boot_id=now.boot_id,
         boot_seconds=now.boot_seconds,
+        resumed=plan is not None and plan.resumed,
+        afresh=plan.afresh if plan is not None else None,
+        messages=len(issue.messages),
     )

@@ -1,28 +1,26 @@
-"""What was seen, what decides and what is going to be done, as sentences.
+"""What was seen and what is going to be done, as sentences.
 
 Words only: core.reconcile has decided, on a fold that is thrown away, before anything here is
-asked. Each rule is named with the place of the specification or of the design that states it.
+asked.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
 
-import msgspec
-
+from gangline.app.recovery_rules import Before, Step, is_parked
+from gangline.app.views import until_words
 from gangline.core.batch import Batch
+from gangline.core.dispatching import budget_used_up
 from gangline.core.events import (
-    AnyEvent,
     Blocked,
+    Condition,
     ConditionChanged,
     Dispatched,
     Ended,
     KillOrdered,
     KillReason,
-    Outcome,
     Skipped,
     Unblocked,
     Voided,
-    Wish,
 )
 from gangline.core.evidence import (
     Answer,
@@ -30,6 +28,7 @@ from gangline.core.evidence import (
     Evidence,
     ExitRecord,
     Foreign,
+    Progress,
     Signal,
     Verdict,
     unreadable,
@@ -37,84 +36,16 @@ from gangline.core.evidence import (
 from gangline.core.issue import IssueState
 from gangline.core.model import TERMINAL, Status
 from gangline.core.policy import launch_timeout_seconds
-from gangline.core.reconcile import Effect, Look, Now, Reap, Terminate, Void, retry_charge
-
-
-class Rule(msgspec.Struct, frozen=True):
-    """What decides: the rule in words, and where it is stated."""
-
-    text: str
-    source: str
-
-
-_STATUS = "orchestrator-recovery.md, Per-Status Recovery: {}"
-_RETRY = "orchestrator-recovery.md, Auto-Retry Policy"
-_BY_STATUS = {
-    Status.PENDING: "no action: it is dispatched when there is a place",
-    Status.BLOCKED: "no action: it waits until its dependencies have ended",
-    Status.DISPATCHED: "check its completion; it is re-dispatched only if it is dead",
-    Status.COMPLETED: "what depends on it is unblocked again (idempotent)",
-    Status.FAILED: "what depends on it is unblocked: a failed issue still unblocks its dependents",
-    Status.SKIPPED: "what depends on it is unblocked: it is terminal",
-    Status.CANCELLED: "what depends on it is unblocked: it is terminal",
-}
-_OF_VERDICT = {
-    Verdict.NOT_STARTED: "without a claim, wait until the launch timeout, then give the attempt up",
-    Verdict.NEVER_RAN: "an attempt that never ran is dispatched again uncharged; three in a row: "
-    "failed",
-    Verdict.REFUSED: "what the runner refused to start is failed, with its reason",
-    Verdict.RUNNING: _BY_STATUS[Status.DISPATCHED],
-    Verdict.FINISHED: "the exit code and the signal file decide completed or failed",
-    Verdict.DIED: "what a dead attempt left is ended and seen gone before it is dispatched again",
-    Verdict.UNKNOWN: "unknown never kills, fails or re-dispatches anything",
-}
-_OF_SOURCE = {
-    Verdict.RUNNING: _STATUS.format(Status.DISPATCHED),
-    Verdict.UNKNOWN: "DESIGN.md 2: evidence",
-}
-RETRIED = Rule("at most one automatic re-dispatch an issue, charged before the launch", _RETRY)
-NOT_AGAIN = Rule("no automatic re-dispatch is left: failed, reported, never tried again", _RETRY)
-DOUBTED = Rule(
-    "many deaths in one look are looked at again before they are believed",
-    "DESIGN.md 5: a probe that fails changes nothing",
-)
-WISHED = Rule(
-    "what was asked for while the attempt lived is granted when it has ended",
-    "DESIGN.md 4: leaving dispatched",
-)
-STOPPED = Rule(
-    "an interrupted stop --kill is finished by the next start; its issues return to pending, "
-    "uncharged",
-    "DESIGN.md 4: leaving dispatched",
-)
-TIMED_OUT = Rule(
-    "an attempt may run so long, then it is ended and failed",
-    "gangline.toml: [batch] attempt_minutes",
-)
-SIGNALLED = Rule("the signal file decides", "DESIGN.md 4: reading evidence")
-AFTER_FAILURE = Rule(
-    "an agent that ends with a failure is dispatched once more",
-    "gangline.toml: [retry] on_failure",
-)
-FOREIGN = Rule(
-    "only its pane tells how an attempt stands that Gangline did not start",
-    "DESIGN.md 4: foreign attempts",
-)
-HELD = Rule("a held issue is not dispatched", "DESIGN.md 2: held")
-PAUSED = Rule("a paused batch dispatches nothing new", "DESIGN.md 8: gangline pause")
-PASSED_OVER = Rule(
-    "under the skip policy what depends on an issue that did not complete is skipped",
-    "gangline.toml: [batch] on_failed_dependency",
-)
-MISPLACED = Rule(
-    "dependents start only after every dependency is terminal", "DESIGN.md 5: promise 3"
-)
+from gangline.core.reconcile import Look, Now, Reap, Terminate, Void, retry_charge
 
 _KILLS = {
     KillReason.WISH: "on request",
     KillReason.STOP: "by the stop --kill that was interrupted",
     KillReason.TIMEOUT: "because its time is over",
     KillReason.SIGNAL: "because its signal file says its work is over",
+    KillReason.LIMIT: "because it waits for the end of a usage limit in vain",
+    KillReason.BUDGET: "because its budget is used up",
+    KillReason.STALL: "because it stalled",
 }
 _ANSWERS = {Answer.YES: "yes", Answer.NO: "none", Answer.UNKNOWN: "cannot be read"}
 _LOCKS = {
@@ -141,20 +72,20 @@ _PANES = {
 }
 
 
-class Before(NamedTuple):
-    """How an issue was recorded when it was looked at; the fold moves on from there."""
-
-    key: str
-    status: Status
-    attempts: int
-    wish: Wish | None
-    kill: KillReason | None
-    verdict: Verdict | None
-    seen: Evidence | None
-
-
-Step = AnyEvent | Effect
-_Kind = TypeVar("_Kind")
+def notes_of(batch: Batch, *, takes_idle_panes: bool) -> list[str]:
+    """What holds for the whole batch and bears on the next run."""
+    notes = []
+    if batch.is_killing:
+        notes.append("a stop --kill was interrupted: the next run ends the agents first")
+    if batch.paused:
+        notes.append(f"the batch is paused; dispatch again: gangline resume {batch.area}")
+    used_up = budget_used_up(batch)
+    if used_up and not batch.is_over:
+        note = f"the budget of the batch is used up ({used_up}), so nothing new is dispatched; "
+        notes.append(note + "raise [budget] batch_… in gangline.toml")
+    if takes_idle_panes and not batch.is_over:
+        notes.append("issues are dispatched into idle panes: no more at once than there are then")
+    return notes
 
 
 def evidence_words(issue: IssueState, seen: Evidence, now: Now) -> list[str]:
@@ -164,7 +95,7 @@ def evidence_words(issue: IssueState, seen: Evidence, now: Now) -> list[str]:
     words = [f"signal file issue-{issue.key}.exit: {signal}"]
     if seen.foreign is not None:
         words.insert(0, f"pane {attempt.pane}: {_PANES[seen.foreign]}")
-        return [*words, *_asked_for(issue)]
+        return [*words, *_asked_for(issue, now)]
     words.insert(0, f"claim: {_claim(seen)}")
     if seen.claim is not Claim.VOID:
         words.insert(1, f"lock: {_LOCKS[seen.lock]}")
@@ -182,7 +113,23 @@ def evidence_words(issue: IssueState, seen: Evidence, now: Now) -> list[str]:
     if seen.lock is not Answer.YES and seen.starting is Answer.YES and seen.exit is None and same:
         words.append(f"processes of the attempt: {_SURVIVORS[seen.survivors]}")
     words.append("machine: same boot" if same else "machine: restarted since")
-    return [*words, *_asked_for(issue)]
+    return [*words, *_told(seen.progress or Progress(), now), *_asked_for(issue, now)]
+
+
+def _told(told: Progress, now: Now) -> list[str]:
+    """What its output tells, as far as it decides anything."""
+    words = [f"its session: {told.session}"] if told.session else []
+    if told.limited:
+        when = until_words(told.limited_until, now.epoch_seconds)
+        words.append(f"it met a usage limit {when}".rstrip())
+    for what, text in (
+        ("its tool in flight", told.tool),
+        ("it tries again", told.retrying),
+        ("it waits for a person", told.needs),
+        ("it says that it failed", told.failure),
+    ):
+        words += [f"{what}: {text}"] if text else []
+    return words
 
 
 def _claim(seen: Evidence) -> str:
@@ -211,9 +158,16 @@ def exit_words(record: ExitRecord) -> str:
     return ended + (f", its runner was told to end (signal {told})" if told is not None else "")
 
 
-def _asked_for(issue: IssueState) -> list[str]:
+def _asked_for(issue: IssueState, now: Now) -> list[str]:
     attempt = issue.attempts[-1]
-    words = [f"a kill of it is recorded, {_KILLS[attempt.kill]}"] if attempt.kill else []
+    words = []
+    if attempt.condition is not None:
+        when = until_words(attempt.until, now.epoch_seconds)
+        why = f": {attempt.question}" if attempt.question else ""
+        words.append(f"recorded as {attempt.condition.value} {when}".rstrip() + why)
+    words += [f"a kill of it is recorded, {_KILLS[attempt.kill]}"] if attempt.kill else []
+    count = len(issue.messages)
+    words += [f"{count} message{'s' * (count > 1)} to it not delivered"] if count else []
     return words + ([f"{issue.wish.value} was asked for"] if issue.wish else [])
 
 
@@ -229,54 +183,13 @@ def waiting_words(batch: Batch, issue: IssueState) -> list[str]:
     return [*words, *(["held by a person"] if issue.held else [])]
 
 
-def rule_of(before: Before, steps: Sequence[Step], after: Batch) -> Rule:
-    """The rule that decides over the issue."""
-    if before.verdict is None or before.seen is None:
-        return _rule_of_waiting(before, steps, after)
-    kills = {step.why for step in steps if isinstance(step, KillOrdered)} | {before.kill}
-    decided = _first(steps, Ended) or _first(steps, Voided)
-    if any(isinstance(step, Look) and step.confirm for step in steps):
-        return DOUBTED
-    if before.wish is not None and (decided or KillReason.WISH in kills):
-        return WISHED
-    if KillReason.SIGNAL in kills or (
-        before.seen.signal in (Signal.OK, Signal.FAILED)
-        and before.verdict in (Verdict.DIED, Verdict.FINISHED)
-    ):
-        return SIGNALLED
-    if KillReason.STOP in kills or (after.is_killing and isinstance(decided, Voided)):
-        return STOPPED
-    if KillReason.TIMEOUT in kills:
-        return TIMED_OUT
-    if isinstance(decided, Ended) and decided.outcome is Outcome.DIED:
-        return RETRIED if decided.to is Status.PENDING else NOT_AGAIN
-    if isinstance(decided, Ended) and decided.to is Status.PENDING:
-        return AFTER_FAILURE
-    if before.seen.foreign is not None:
-        return FOREIGN
-    found = before.verdict
-    return Rule(_OF_VERDICT[found], _OF_SOURCE.get(found, f"DESIGN.md 4: {found.value}"))
-
-
-def _rule_of_waiting(before: Before, steps: Sequence[Step], after: Batch) -> Rule:
-    issue = after.issues[before.key]
-    if _first(steps, Skipped):
-        return PASSED_OVER
-    if _first(steps, Blocked):
-        return MISPLACED
-    if issue.held and before.status not in TERMINAL:
-        return HELD
-    if after.paused and issue.status is Status.PENDING:
-        return PAUSED
-    return Rule(_BY_STATUS[before.status], _STATUS.format(before.status.value))
-
-
-def _first(steps: Sequence[Step], kind: type[_Kind]) -> _Kind | None:
-    return next((step for step in steps if isinstance(step, kind)), None)
-
-
 def action_words(
-    before: Before, steps: Sequence[Step], after: Batch, rank: int | None, freed: Sequence[str]
+    before: Before,
+    steps: Sequence[Step],
+    after: Batch,
+    rank: int | None,
+    freed: Sequence[str],
+    limit: str | None,
 ) -> str:
     """What the next run does with the issue.
 
@@ -286,9 +199,10 @@ def action_words(
         after: The fold after all that is decided.
         rank: Its place (from 1) among those that wait for a free one; None if it does not.
         freed: The issues that are unblocked because of it.
+        limit: "until …" of the usage limit for whose end it waits; None if it waits for none.
     """
     parts = [words for step in steps if (words := _step(before, step))]
-    parts += _rest(before, parts, after, rank)
+    parts += _rest(before, parts, after, rank, limit)
     if freed:
         names = ", ".join(f"#{key}" for key in freed)
         parts.append(f"{names} {'is' if len(freed) == 1 else 'are'} unblocked")
@@ -312,9 +226,11 @@ def _step(before: Before, step: Step) -> str:
         case Dispatched():
             if not before.attempts:
                 return "dispatched"
-            return f"re-dispatched, {charge_words(step.retry)}"
-        case ConditionChanged() if step.text:
+            return f"re-dispatched, {charge_words(step.retry)}{_session(step)}"
+        case ConditionChanged() if step.condition is Condition.NEEDS_INPUT:
             return f"a person is asked: {step.text}"
+        case ConditionChanged() if step.condition is Condition.STALLED:
+            return f"found stalled: {step.text}"
         case Unblocked():
             return "unblocked"
         case Blocked():
@@ -324,9 +240,28 @@ def _step(before: Before, step: Step) -> str:
     return ""
 
 
+def limits_of(batch: Batch, now: Now) -> dict[str | None, str]:
+    """The accounts that are held back by a usage limit, and until when, in words."""
+    ends: dict[str | None, float] = {}
+    for key in batch.dispatched:
+        attempt = batch.issues[key].attempts[-1]
+        until = attempt.until or 0.0
+        if attempt.condition is Condition.LIMITED and until > now.epoch_seconds:
+            ends[attempt.account] = max(until, ends.get(attempt.account, 0.0))
+    return {account: until_words(until, now.epoch_seconds) for account, until in ends.items()}
+
+
 def charge_words(retry: int) -> str:
     """Whether a dispatch is charged."""
     return "charged as its one retry" if retry else "not charged"
+
+
+def _session(step: Dispatched) -> str:
+    words = (
+        ", with its session" if step.resumed else f", afresh: {step.afresh}" if step.afresh else ""
+    )
+    told = f", with {step.messages} message{'s' * (step.messages > 1)}" if step.messages else ""
+    return words + told
 
 
 def _look(before: Before, step: Look) -> str:
@@ -338,7 +273,7 @@ def _look(before: Before, step: Look) -> str:
                 f"waited for, {step.seconds:.0f} s at most: it runs, or is given up and dispatched "
                 "again, not charged"
             )
-        case Verdict.DIED:
+        case Verdict.DIED if not (before.seen and before.seen.has_exit is Answer.YES):
             return "nothing is decided until it is known whether processes of it live"
         case Verdict.UNKNOWN:
             what = (before.seen and unreadable(before.seen)) or "whether it lives"
@@ -356,13 +291,17 @@ def _over(event: Ended | Voided) -> str:
     return f"{outcome} is recorded{why}"
 
 
-def _rest(before: Before, parts: Sequence[str], after: Batch, rank: int | None) -> list[str]:
+def _rest(
+    before: Before, parts: Sequence[str], after: Batch, rank: int | None, limit: str | None
+) -> list[str]:
     """How the issue stands when everything is decided that can be now."""
     issue = after.issues[before.key]
     if issue.status is Status.BLOCKED:
         needs = [f"#{k}" for k in issue.depends_on if after.issues[k].status not in TERMINAL]
         held = [f"held until gangline release {after.area} {issue.key}"] if issue.held else []
         return [f"waits for {', '.join(needs)}", *held]
+    if limit is not None and is_parked(before, after):
+        return [f"parked {limit}".rstrip() + ": uncharged, it goes on after that"]
     if issue.status is Status.DISPATCHED and not parts:
         return ["nothing: it runs"]
     if issue.status is not Status.PENDING:
@@ -373,5 +312,9 @@ def _rest(before: Before, parts: Sequence[str], after: Batch, rank: int | None) 
         return [f"not dispatched while the batch is paused: gangline resume {after.area}"]
     if after.stop is not None:
         return ["dispatched when the stop --kill is finished"]
+    if budget_used_up(after):
+        return ["not dispatched: the budget of the batch is used up"]
+    if limit is not None:
+        return [f"not dispatched {limit}".rstrip() + ": its account has met its usage limit"]
     again = f"dispatched again, {charge_words(retry_charge(issue))}," if issue.attempts else ""
     return [f"{again or 'dispatched'} when a place is free (rank {rank})"]

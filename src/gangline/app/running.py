@@ -38,7 +38,7 @@ from gangline.core.events import (
 )
 from gangline.core.model import Status, check_area
 from gangline.errors import AreaBusyError, MachineError, StateError, UsageError
-from gangline.hosts.local import SystemClock
+from gangline.hosts.clock import SystemClock
 from gangline.hosts.processes import living_agents, wall_time
 from gangline.hosts.tmux_server import require_tmux
 from gangline.hosts.wakes import hint

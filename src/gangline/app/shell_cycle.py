@@ -22,8 +22,8 @@ from gangline.core.events import AnyEvent, Configured, Edited, OrchestratorStart
 from gangline.core.issue import Attempt, IssueState
 from gangline.core.model import Status, check_area
 from gangline.errors import UsageError
+from gangline.hosts.clock import SystemClock
 from gangline.hosts.idle import IdlePanes, PaneLook, launch_line
-from gangline.hosts.local import SystemClock
 from gangline.hosts.processes import wall_time
 from gangline.hosts.tmux_control import TmuxError
 from gangline.store.area import areas

@@ -37,10 +37,11 @@ from gangline.core.model import (
 )
 from gangline.core.policy import LAUNCH_TIMEOUT_SECONDS
 from gangline.core.reconcile import reconcile, waiting_events
-from gangline.errors import AreaBusyError, InputError, StateError
+from gangline.errors import AreaBusyError, GanglineError, InputError, StateError
 from gangline.hosts.attempts import AttemptFolders
+from gangline.hosts.clock import SystemClock
 from gangline.hosts.idle import IdlePanes, PaneLook
-from gangline.hosts.local import LocalHost, SystemClock
+from gangline.hosts.local import LocalHost
 from gangline.hosts.processes import epoch_seconds, wall_time
 from gangline.hosts.wakes import Unwatched, hint
 from gangline.sources.loading import load
@@ -287,12 +288,16 @@ def pane_lives(pane: str) -> bool:
     """Whether an attempt lives whose pane this was, in any area; else whether the pane is there.
 
     A pane id alone proves nothing (erratum 3): where an area's dispatched entry names the pane, the
-    attempt's own evidence decides.
+    attempt's own evidence decides. An area that cannot be read tells nothing.
     """
     project = Project()
+    is_named = False
     for area in areas(project.workspace):
         store = project.store(area)
-        if not store.load():
+        try:
+            if not store.load():
+                continue
+        except (GanglineError, OSError):
             continue
         named = [
             key
@@ -304,8 +309,9 @@ def pane_lives(pane: str) -> bool:
             lost = (Verdict.DIED, Verdict.NEVER_RAN, Verdict.FINISHED, Verdict.REFUSED)
             if verdict(seen, kill_ordered=killed) not in lost:
                 return True
-        if named:
-            return False
+        is_named |= bool(named)
+    if is_named:
+        return False
     look, _ = IdlePanes(project.tmux(), None).look(pane)
     return look is not PaneLook.ABSENT
 

@@ -6,10 +6,13 @@ from typing import Any
 
 from gangline.app.launching import subject_of
 from gangline.app.running import no_batch
+from gangline.app.views import read_progress
 from gangline.app.wiring import Project
 from gangline.core.batch import Batch
 from gangline.core.codec import StateEncoder
+from gangline.core.events import Condition
 from gangline.core.evidence import Evidence, ExitRecord, Verdict, verdict
+from gangline.core.issue import Attempt
 from gangline.core.model import Status, check_area
 from gangline.errors import GanglineError
 from gangline.hosts.attempts import AttemptFolders
@@ -68,7 +71,22 @@ def add_evidence(view: dict[str, Any], area: str) -> None:
         issue["seen"] = _WORDS.get(found) or _end_words(seen)
         if found is Verdict.UNKNOWN and attempt.foreign:
             continue  # what was asked of a person is still to be answered
-        issue["condition"] = "working" if found is Verdict.RUNNING else None
+        _add_condition(issue, attempt, found, folders.path(subject.attempt_id))
+
+
+def _add_condition(issue: dict[str, Any], attempt: Attempt, found: Verdict, folder: str) -> None:
+    """Keep of the recorded condition what still holds though nobody watches."""
+    parked = attempt.condition is Condition.LIMITED
+    if parked and found in (Verdict.FINISHED, Verdict.DIED):
+        issue["seen"] = "parked; it goes on with the first run after that"
+        return
+    if found is not Verdict.RUNNING:
+        issue["condition"] = None
+    elif attempt.condition is Condition.NEEDS_INPUT and not attempt.asked:
+        asks = read_progress(folder).get("needs")
+        issue["condition"] = "needs-input" if asks else "working"
+    if issue["condition"] in (None, "working"):
+        issue["question"], issue["until"] = None, None
 
 
 def _look_at_foreign(area: str, folders: AttemptFolders, subject: Subject) -> Evidence:

@@ -6,9 +6,10 @@ has its number. Otherwise the journal is folded first, which gives the same text
 """
 
 import os
+import time
 
 from gangline.core.digest import check_line, digest_matches, line_seq
-from gangline.hosts.runner import parse_json
+from gangline.hosts.runner import PROGRESS, parse_json
 from gangline.store.area import AreaPaths
 
 TYPE_CHECKING = False  # importing `typing` costs 3 ms
@@ -20,6 +21,23 @@ _HEAD_BYTES = 512  # area and batch id, which are short, come before the number
 # About a thousand lines, checked in a millisecond; only a start checks what is older.
 _TAIL_BYTES = 256 * 1024
 _OVER = ("completed", "failed", "skipped", "cancelled")
+_PROGRESS_BYTES = 64 * 1024
+_FIGURE_MAX = 1e15  # what an agent says beyond that is no count of anything
+_DAY_SECONDS = 86_400
+_BUDGET = ("costUsd", "tokens", "minutes")
+_STOPS = {
+    "signal 1": "its terminal has gone",
+    "signal 2": "Ctrl-C",
+    "signal 15": "asked to by a TERM signal",
+    "stop": "gangline stop",
+    "drained": "drained",
+    "budget": "the budget of the batch is used up",
+}
+
+
+def stop_words(reason: str) -> str:
+    """Why an orchestrator stopped, for people."""
+    return _STOPS.get(reason, reason)
 
 
 def fast_state(paths: AreaPaths) -> "dict[str, Any] | None":
@@ -91,6 +109,8 @@ def status_view(
         "createdAt": state["createdAt"],
         "updatedAt": state["updatedAt"],
         "counts": counts,
+        "usage": _sum_of([issue["usage"] for issue in issues if issue["attempts"]]),
+        "budget": _budget(state["policy"]),
         "issues": issues,
     }
 
@@ -99,20 +119,26 @@ def _issue_view(state: "dict[str, Any]", issue_id: int | str, paths: AreaPaths) 
     key = str(issue_id)
     detail = state["detail"].get(key, {})
     status = state["status"][key]
-    attempts = detail.get("attempts", [])
+    recorded = detail.get("attempts", [])
+    attempts = [_attempt_view(state, key, attempt, paths) for attempt in recorded]
+    last = recorded[-1] if recorded and status == "dispatched" else {}
     return {
         "id": issue_id,
         "title": detail.get("title", ""),
         "status": status,
-        "condition": attempts[-1].get("condition", "working") if status == "dispatched" else None,
-        "question": attempts[-1].get("question") if status == "dispatched" else None,
+        "condition": last.get("condition", "working") if last else None,
+        "question": last.get("question"),
+        "until": last.get("until"),
+        "asked": last.get("asked", False),
         "held": detail.get("held", False),
         "wish": detail.get("wish"),
         "reason": detail.get("reason"),
         "because": detail.get("because"),
-        "retryCount": attempts[-1].get("retry", 0) if attempts else 0,
+        "retryCount": recorded[-1].get("retry", 0) if recorded else 0,
         "dependsOn": state["dag"].get(key, []),
-        "attempts": [_attempt_view(state, key, attempt, paths) for attempt in attempts],
+        "usage": _sum_of([attempt["usage"] for attempt in attempts if attempt["usage"]]),
+        "messages": len(detail.get("messages", ())),
+        "attempts": attempts,
     }
 
 
@@ -120,16 +146,107 @@ def _attempt_view(
     state: "dict[str, Any]", key: str, attempt: "dict[str, Any]", paths: AreaPaths
 ) -> "dict[str, Any]":
     attempt_id = f"{state['batchId']}-{key}-a{attempt['number']}"
+    folder = os.path.join(paths.attempts, attempt_id)
+    told: dict[str, Any] = {}
+    usage = attempt.get("usage")
+    if attempt.get("outcome") is None and not attempt.get("foreign"):
+        told = read_progress(folder)
+        usage = {**told, "seconds": 0}  # until it is over: the same state is the same text
     return {
         "id": attempt_id,
         "outcome": attempt.get("outcome"),
         "pane": attempt.get("pane"),
+        "ownPane": attempt.get("plan") is not None or attempt.get("foreign", False),
         "startedAt": attempt["startedAt"],
         "endedAt": attempt.get("endedAt"),
         "exitCode": attempt.get("exitCode"),
         "branch": attempt.get("branch"),
-        "log": os.path.join(paths.attempts, attempt_id, "output.log"),
+        "log": os.path.join(folder, "output.log"),
         "reason": attempt.get("reason"),
         "agent": attempt.get("agent"),
         "retry": attempt.get("retry", 0),
+        "session": attempt.get("session") or _text(told.get("session")),
+        "resumed": attempt.get("resumed", False),
+        "tool": _text(told.get("tool")),
+        "usage": None if usage is None else _sum_of([usage]),
     }
+
+
+# -- what an agent says of itself --------------------------------------------------------------
+
+
+def read_progress(folder: str) -> "dict[str, Any]":
+    """What the output of an open attempt tells (core/evidence.py: Progress), as its runner wrote.
+
+    Empty where there is nothing that can be read: it is for people to look at, and costs a status
+    no error. Its values are untrusted, and may be of any type.
+    """
+    try:
+        # A pipe that an agent put in its place must not hold up a status.
+        fd = os.open(os.path.join(folder, PROGRESS), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            found = parse_json(os.read(fd, _PROGRESS_BYTES))
+        finally:
+            os.close(fd)
+    except (OSError, ValueError, StopIteration, RecursionError, SystemError):
+        return {}  # the last is how the scanner says no where `json` was not imported
+    return found if isinstance(found, dict) else {}
+
+
+def _sum_of(usages: "list[dict[str, Any]]") -> "dict[str, Any]":
+    """What was used up together; `costUsd` is null where no agent named a price."""
+    costs = [usage["costUsd"] for usage in usages if usage.get("costUsd") is not None]
+    return {
+        "inputTokens": sum([_figure(usage.get("inputTokens")) for usage in usages]),
+        "outputTokens": sum([_figure(usage.get("outputTokens")) for usage in usages]),
+        "costUsd": round(sum(map(_figure, costs)), 6) if costs else None,
+        "seconds": round(sum([_figure(usage.get("seconds")) for usage in usages]), 3),
+    }
+
+
+def _figure(value: object) -> "Any":
+    """A number of something; 0 for whatever else stands there."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and 0 <= value <= _FIGURE_MAX else 0  # type: ignore[operator]
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _budget(policy: "dict[str, Any]") -> "dict[str, Any] | None":
+    """The limits of the batch together, null where there is none; None without any."""
+    limits = policy.get("batchBudget") or {}
+    return {name: limits.get(name) for name in _BUDGET} if limits else None
+
+
+# -- times -------------------------------------------------------------------------------------
+
+
+def until_words(until: float | None, now: float) -> str:
+    """`until 11:25 (in 42m)`, on the clock here; "" where nobody said.
+
+    Args:
+        until: Seconds of the epoch.
+        now: The same.
+    """
+    if until is None:
+        return ""
+    try:
+        clock = time.localtime(until)
+    except (OverflowError, ValueError, OSError):  # an edited state file may hold anything
+        return ""
+    far = abs(until - now) >= _DAY_SECONDS or clock.tm_yday != time.localtime(now).tm_yday
+    at = time.strftime("%a %d %b %H:%M" if far else "%H:%M", clock)
+    return f"until {at} (in {wait_words(until - now)})" if until > now else f"until {at}"
+
+
+def wait_words(seconds: float) -> str:
+    """`42m`, `3h05m`, `2d04h`; the last minute is `1m`, for a limit never ends to the second."""
+    minutes = max(1, -(-int(seconds) // 60))
+    if minutes < 60:
+        return f"{minutes}m"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours}h{minutes:02d}m"
+    return f"{hours // 24}d{hours % 24:02d}h"

@@ -2,10 +2,11 @@
 
 import os
 
-from gangline.agents.registry import find_agent
-from gangline.app.config import Config, load_config
+from gangline.agents.registry import COMMAND_AGENT, find_agent
+from gangline.app.config import load_config
 from gangline.app.dispatch import Dispatcher, NoPreparation, Preparer, Workspaces
 from gangline.app.planning import Request, policy_of
+from gangline.app.settings import Config
 from gangline.core.events import Edited
 from gangline.errors import ConfigError, InputError, UsageError
 from gangline.hosts.attempts import AttemptFolders
@@ -55,7 +56,7 @@ class Project:
             *(issue.agent for issue in edit.issues),
         ]
         for name in agents:
-            if name is not None:
+            if name not in (None, COMMAND_AGENT):
                 find_agent(name, self.config.agents, "agent", error=InputError)
 
     def workspaces(self, area: str) -> Workspaces:

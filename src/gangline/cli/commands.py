@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-import gangline.cli.looking  # noqa: F401 - its commands join the group
+import gangline.cli.looking
+import gangline.cli.telling  # noqa: F401 - the commands of both join the group
 from gangline.app import commands, running
 from gangline.app.archiving import archive
 from gangline.app.config_template import template
@@ -117,8 +118,9 @@ def run(area: str, *, new: bool, detach: bool, **options: Any) -> int:
     run on.
     """
     session = running.open_session(area, _request(options), new=new, detached=detach)
-    for report in session.store.reports:
-        warn(f"gangline: {report}")
+    if detach or session.beginning is running.Beginning.OVER:  # else the orchestrator says them
+        for report in session.store.reports:
+            warn(f"gangline: {report}")
     if session.beginning is running.Beginning.OVER:
         return _show_over(session)
     say(beginning(session.store.batch, new=session.beginning is running.Beginning.NEW))

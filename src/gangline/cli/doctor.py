@@ -6,7 +6,7 @@ from itertools import groupby
 from gangline.app.doctor import examine
 from gangline.app.doctor_findings import GROUPS, Finding, Level, exit_code
 from gangline.cli.lines import say
-from gangline.cli.table import prepare_output, terminal_width
+from gangline.cli.table import folded, prepare_output, terminal_width
 from gangline.core.text import harmless_json, one_line
 
 _INDENT = " " * 9  # where messages begin
@@ -62,13 +62,7 @@ def _lines_of(finding: Finding, width: int) -> list[str]:
     """The finding on one line, folded on a terminal; its command below, never folded or cut."""
     named = "" if GROUPS[finding.check] != "area" else f"{finding.check}: "
     text = f"  {finding.level.value:<5}  {one_line(named + finding.message)}"
-    lines = [text]
-    if width and len(text) > width:
-        import textwrap  # noqa: PLC0415 - only for a terminal, and where a line is long
-
-        lines = textwrap.wrap(
-            text, width, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False
-        )
+    lines = folded(text, width, len(_INDENT))
     return lines + ([f"{_INDENT}$ {finding.command}"] if finding.command else [])
 
 

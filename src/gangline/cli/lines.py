@@ -5,13 +5,17 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
+from gangline.app.views import stop_words
+from gangline.cli.standing import answer_command, budget_words, condition_words, stall_commands
 from gangline.cli.table import clock, cut
 from gangline.core.batch import Batch
+from gangline.core.dispatching import budget_used_up
 from gangline.core.events import (
     AnyEvent,
     BatchRestored,
     Blocked,
     Cancelled,
+    Condition,
     ConditionChanged,
     Configured,
     Dispatched,
@@ -33,28 +37,27 @@ from gangline.core.events import (
     Reopened,
     Resumed,
     Retried,
+    Sent,
     Skipped,
     StopFinished,
     StopRequested,
     Unblocked,
     Voided,
+    Wish,
     Wished,
 )
 from gangline.core.model import Status
 from gangline.core.text import harmless, harmless_json, one_line
+from gangline.hosts.processes import epoch_seconds
 
 _KILLS = {
     KillReason.WISH: "on request",
     KillReason.STOP: "because of stop --kill",
     KillReason.TIMEOUT: "because its time is over ([batch] attempt_minutes)",
     KillReason.SIGNAL: "because its signal file says its work is over",
-}
-_STOPS = {
-    "signal 1": "its terminal has gone",
-    "signal 2": "Ctrl-C",
-    "signal 15": "asked to by a TERM signal",
-    "stop": "gangline stop",
-    "drained": "drained",
+    KillReason.LIMIT: "because it would wait in vain; it goes on when the limit has ended",
+    KillReason.BUDGET: "because its budget is used up ([budget])",
+    KillReason.STALL: "because it stalled ([stall] action)",
 }
 _BY = {
     "file": "the state file was changed by hand",
@@ -65,7 +68,13 @@ _BY = {
 }
 _EDIT_CELLS = 200
 _TITLE_CELLS = 50  # the whole line fits into 80
-_OUTCOMES = {Outcome.COMPLETED: "completed", Outcome.FAILED: "failed", Outcome.DIED: "died"}
+_MESSAGE_CELLS = 80
+_OUTCOMES = {
+    Outcome.COMPLETED: "completed",
+    Outcome.FAILED: "failed",
+    Outcome.DIED: "died",
+    Outcome.LIMITED: "was parked",
+}
 
 
 class Lines:
@@ -107,7 +116,11 @@ def needs(batch: Batch) -> str | None:
         return None
     if batch.paused:
         return f"nothing runs while the batch is paused: gangline resume {batch.area}"
-    if batch.draining or batch.ready(1):
+    if batch.draining:
+        return None
+    if budget_used_up(batch):
+        return _budget(batch)
+    if batch.ready(1):
         return None
     held = [f"#{key}" for key in waits if batch.issues[key].held]
     if not held:
@@ -117,16 +130,29 @@ def needs(batch: Batch) -> str | None:
     return f"nothing runs while {names} {word} held: gangline release {batch.area} {held[0][1:]}"
 
 
+def _budget(batch: Batch) -> str | None:
+    used, limits = batch.usage, batch.policy.batch_budget
+    names = {
+        "inputTokens": used.input_tokens,
+        "outputTokens": used.output_tokens,
+        "costUsd": used.cost_usd,
+        "seconds": used.seconds,
+    }
+    budget = {"costUsd": limits.cost_usd, "tokens": limits.tokens, "minutes": limits.minutes}
+    return budget_words([names], budget)
+
+
 def beginning(batch: Batch, *, new: bool) -> str:
     """What a run says first: which batch, and how it stands."""
     counts = ", ".join(f"{n} {status}" for status, n in batch.counts().items() if n)
     if new:
         return f"Beginning batch {batch.batch_id} of {batch.area}: {counts}"
-    ended = (
-        f"its orchestrator stopped ({_STOPS.get(batch.stopped_reason or '', batch.stopped_reason)})"
-        if batch.orchestrator_pid is None
-        else f"its orchestrator (process {batch.orchestrator_pid}) died"
-    )
+    if batch.orchestrator_pid is not None:
+        ended = f"its orchestrator (process {batch.orchestrator_pid}) died"
+    elif batch.stopped_reason is not None:
+        ended = f"its orchestrator stopped ({stop_words(batch.stopped_reason)})"
+    else:  # it is of the shell, or the first run died before it was recorded
+        ended = "no run of Gangline has led it yet"
     last = f"last recorded {batch.updated_at}"
     text = f"Resuming batch {batch.batch_id} of {batch.area}: {ended}, {last}; {counts}"
     if batch.paused:  # a drained batch is dispatched again by this very run
@@ -149,7 +175,7 @@ def describe(batch: Batch, event: AnyEvent) -> str | None:
 def _of_batch(batch: Batch, event: AnyEvent) -> str | None:
     match event:
         case OrchestratorStopped() if event.reason != "over":
-            return f"the orchestrator stops ({_STOPS.get(event.reason, event.reason)})"
+            return f"the orchestrator stops ({stop_words(event.reason)})"
         case StopRequested():
             return "asked to stop" + (" and to end the agents" if event.kill else "")
         case StopFinished():
@@ -199,10 +225,8 @@ def _of_issue(batch: Batch, event: AnyEvent) -> str | None:
     name = f"#{issue}"
     match event:
         case Dispatched():
-            again = ", again" if event.attempt else ""
-            charge = " (its one automatic retry)" if event.retry else ""
             title = cut(one_line(batch.issues[issue].title, _TITLE_CELLS), _TITLE_CELLS)
-            return f"{name} dispatched{again}{charge}" + (f": {title}" if title else "")
+            return f"{name} dispatched{_how(event)}" + (f": {title}" if title else "")
         case Launched():
             return f"{name} runs in pane {event.pane}"
         case Ended():
@@ -211,21 +235,55 @@ def _of_issue(batch: Batch, event: AnyEvent) -> str | None:
             return f"{name} did not start: {one_line(event.reason)}" + _next(event.to)
         case Refused():
             return f"{name} failed: {one_line(event.reason)}"
-        case ConditionChanged() if event.text:
-            return f"{name} {event.condition.value}: {one_line(event.text)}"
         case ConditionChanged():
-            return f"{name} {event.condition.value}"
+            return f"{name} {_stands(batch, event)}"
+        case Sent():
+            way = "typed into its pane" if event.typed else "goes with its next prompt"
+            return f"{name} is told ({way}): {one_line(event.text, _MESSAGE_CELLS)}"
         case Wished():
-            then = "its attempt is ended first"
-            if batch.is_foreign(issue):
-                then = "what runs in its pane is yours to end"
-            return f"{name}: {event.wish.value} asked for; {then}"
+            return f"{name}{_wished(batch, event)}"
         case KillOrdered():
             return f"{name} is being ended {_KILLS[event.why]}"
         case Reaping():
             return f"{name} died and left processes; they are ended first"
         case _:
             return _of_person(name, event)  # type: ignore[arg-type] # it has an issue
+
+
+def _how(event: Dispatched) -> str:
+    """What a dispatch is: a first one or not, charged, in which session, with what to say."""
+    notes = ["its one automatic retry"] if event.retry else []
+    if event.resumed:
+        notes.append("goes on with its session")
+    elif event.afresh:
+        notes.append(f"starts afresh: {one_line(event.afresh)}")
+    if event.messages:
+        notes.append(f"with {event.messages} message{'s' * (event.messages > 1)} of yours")
+    again = ", again" if event.attempt else ""
+    return again + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def _stands(batch: Batch, event: ConditionChanged) -> str:
+    """A new condition, and what a person can do about it."""
+    words = condition_words(
+        event.condition.value, event.text, event.until, epoch_seconds(event.at), asked=event.asked
+    )
+    if event.asked:
+        return f"{words} (answer: {answer_command(batch.area, event.issue)})"
+    if event.condition is Condition.STALLED:
+        return f"{words} ({' | '.join(stall_commands(batch.area, event.issue))})"
+    return words
+
+
+def _wished(batch: Batch, event: Wished) -> str:
+    if event.boot_id:  # the agent's own words
+        if event.wish is Wish.COMPLETE:
+            return " says that it is done"
+        return " says that it has failed" + (f": {one_line(event.reason)}" if event.reason else "")
+    then = "its attempt is ended first"
+    if batch.is_foreign(event.issue):
+        then = "what runs in its pane is yours to end"
+    return f": {event.wish.value} asked for; {then}"
 
 
 def _of_person(name: str, event: IssueEvents) -> str | None:

@@ -19,10 +19,13 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any, Self
 
+from gangline.app.views import read_progress
 from gangline.cli.lines import Lines
+from gangline.cli.standing import condition_words
 from gangline.cli.table import cells, cut, duration, seconds_between, table
 from gangline.core.batch import Batch
 from gangline.core.events import AnyEvent
+from gangline.core.issue import Attempt
 from gangline.core.model import TERMINAL, Status
 from gangline.core.text import harmless, one_line
 from gangline.hosts.processes import wall_time
@@ -206,8 +209,20 @@ class LiveView(Lines):
             str(len(issue.attempts)),
             duration(seconds_between(attempt.started_at, now)),
             cut(one_line(issue.title, 200), title_cells),
-            self._last_line(batch.attempt_id(key, attempt.number)),
+            self._says(batch.attempt_id(key, attempt.number), attempt),
         ]
+
+    def _says(self, attempt_id: str, attempt: Attempt) -> str:
+        """What a person should know of it, else what it does, else its last words."""
+        if attempt.condition is not None:
+            now = time.time()
+            words = (attempt.condition.value, attempt.question, attempt.until)
+            return condition_words(*words, now, asked=attempt.asked)
+        told = read_progress(os.path.join(self._attempts, attempt_id))
+        for text in (told.get("retrying"), told.get("tool"), told.get("lastWords")):
+            if isinstance(text, str) and text.strip():
+                return one_line(text, 200)
+        return self._last_line(attempt_id)
 
     def _last_line(self, attempt_id: str) -> str:
         """The last line that says anything of what the agent printed; read only if it has grown."""

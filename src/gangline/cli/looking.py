@@ -1,4 +1,4 @@
-"""The commands that only look: status, list, graph, logs, attach, recover, doctor, history."""
+"""The commands that only look: status, list, logs, attach, recover, agents, doctor, history …"""
 
 import os
 import sys
@@ -118,6 +118,15 @@ def recover(area: str, *, plan: bool, as_json: bool) -> int:
             hint=f"gangline recover {area} --plan; to do it: gangline run {area}",
         )
     return show_plan(area, as_json=as_json)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Stable, for scripts.")
+def agents(*, as_json: bool) -> int:
+    """Show the agents that are installed, and what each can do."""
+    from gangline.cli.agents import show_agents  # noqa: PLC0415 - only here
+
+    return show_agents(as_json=as_json)
 
 
 @cli.command()

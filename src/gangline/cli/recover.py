@@ -5,7 +5,7 @@ import msgspec
 from gangline.app.recovery_plan import IssuePlan, RecoveryPlan, make_recovery_plan
 from gangline.cli.lines import say, say_json
 from gangline.cli.main import print_error
-from gangline.cli.table import prepare_output
+from gangline.cli.table import folded, prepare_output, terminal_width
 from gangline.core.text import one_line
 from gangline.errors import EXIT_OK, StateError
 
@@ -30,7 +30,7 @@ def show_plan(area: str, *, as_json: bool) -> int:
     if as_json:
         say_json(msgspec.to_builtins(plan))
     else:
-        say(plan_text(plan))
+        say(plan_text(plan, terminal_width()))
         for problem in plan.problems:
             print_error(
                 StateError(
@@ -40,28 +40,33 @@ def show_plan(area: str, *, as_json: bool) -> int:
     return StateError.exit_code if plan.problems else EXIT_OK
 
 
-def plan_text(plan: RecoveryPlan) -> str:
-    """The plan for people: a head, the notes, then a block an issue."""
+def plan_text(plan: RecoveryPlan, width: int) -> str:
+    """The plan for people: a head, the notes, then a block an issue.
+
+    Args:
+        plan: What is shown.
+        width: Of the terminal, at which long lines are folded; 0: none is.
+    """
     counts = ", ".join(f"{n} {status}" for status, n in plan.counts.items() if n)
     batch = f"batch {plan.batch_id}: {counts}" if plan.batch_id else "nothing of it can be read"
-    lines = [f"{plan.area}, {batch}"]
-    lines += [f"note: {one_line(note)}" for note in plan.notes]
+    lines = folded(f"{plan.area}, {batch}", width, 2)
+    for note in plan.notes:
+        lines += folded(f"note: {one_line(note)}", width, 6)
     for issue in plan.issues:
-        lines += ["", *_block(issue)]
+        lines += ["", *_block(issue, width)]
     if plan.batch_id and not plan.issues and not plan.over:
         lines.append("no issue is open")
     return "\n".join(lines)
 
 
-def _block(issue: IssuePlan) -> list[str]:
+def _block(issue: IssuePlan, width: int) -> list[str]:
     title = one_line(issue.title, _TITLE_LENGTH)
     state = issue.status + (f", retry count {issue.retry_count}" if issue.retry_count else "")
     verdict = f" -> {issue.verdict}" if issue.verdict else ""
     rule = f"{issue.rule.text} ({issue.rule.source})"
-    return [
-        f"#{issue.id} {title}".rstrip(),
-        f"  {state}{verdict}",
-        *(f"    {one_line(sentence)}" for sentence in issue.evidence),
-        f"  rule: {one_line(rule)}",
-        f"  run:  {one_line(issue.action)}",
-    ]
+    lines = [f"#{issue.id} {title}".rstrip(), f"  {state}{verdict}"]
+    for sentence in issue.evidence:
+        lines += folded(f"    {one_line(sentence)}", width, 6)
+    for name, text in (("rule:", rule), ("run: ", issue.action)):
+        lines += folded(f"  {name} {one_line(text)}", width, 8)
+    return lines

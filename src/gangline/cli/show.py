@@ -1,7 +1,14 @@
 """Text for people: status, plan, list, graph. Everything untrusted is made harmless here."""
 
+from gangline.cli.standing import (
+    budget_words,
+    condition_words,
+    open_questions,
+    usage_words,
+)
 from gangline.cli.table import duration, seconds_between, table, terminal_width
 from gangline.core.text import one_line
+from gangline.hosts.processes import epoch_seconds
 
 OPEN = ("pending", "blocked", "dispatched")
 _LABEL_LENGTH = 60
@@ -24,10 +31,12 @@ if TYPE_CHECKING:
 def status_text(view: "dict[str, Any]", *, now: str) -> str:
     """`gangline status AREA`."""
     rows = [_status_row(issue, now) for issue in view["issues"]]
-    heads = ("issue", "status", "try", "time", "pane", "title", "note")
+    heads = ("issue", "status", "try", "time", "usage", "pane", "title", "note")
     width = terminal_width()
-    shown = table(heads, rows, flexible=(5, 6), optional=(4, 2, 5, 3), width=width)
-    return f"{_headline(view)}\n{shown}"
+    shown = table(heads, rows, flexible=(6, 7), optional=(4, 5, 2, 6, 3), width=width)
+    lines = [_headline(view), shown]
+    questions = open_questions(view)
+    return "\n".join([*lines, *_budget_line(view), *(["", *questions] if questions else [])])
 
 
 def _counts(view: "dict[str, Any]") -> str:
@@ -51,6 +60,7 @@ def _status_row(issue: "dict[str, Any]", now: str) -> list[str]:
     attempts = issue["attempts"]
     last = attempts[-1] if attempts else None
     running = issue["status"] == "dispatched"
+    stands = issue["condition"] if issue["condition"] != "working" else None
     time = ""
     if last:
         end = last["endedAt"] or (now if running else last["startedAt"])
@@ -60,19 +70,45 @@ def _status_row(issue: "dict[str, Any]", now: str) -> list[str]:
         note = "held"
     elif issue["wish"]:
         note = f"{issue['wish']} asked for"
+    elif stands:
+        note = _stands(issue, now)
     elif issue.get("seen"):
         note = issue["seen"]
     elif issue["status"] == "blocked":
         note = "after " + ", ".join(f"#{key}" for key in issue["dependsOn"])
+    if issue["messages"] and issue["status"] in OPEN:
+        count = issue["messages"]
+        note += ("; " if note else "") + f"{count} message{'s' * (count > 1)} of yours to go"
     return [
         f"#{issue['id']}",
-        issue["status"],
+        stands or issue["status"],
         str(len(attempts)) if attempts else "",
         time,
+        usage_words(issue["usage"]),
         (last["pane"] or "") if last and running else "",
         one_line(issue["title"], 200),
         note,
     ]
+
+
+def _stands(issue: "dict[str, Any]", now: str) -> str:
+    """How an issue stands that does not work; its condition itself is in another column."""
+    condition, asked = issue["condition"], issue["asked"]
+    words = condition_words(
+        condition, issue["question"], issue["until"], epoch_seconds(now), asked=asked
+    )
+    words = words if asked else words.removeprefix(condition).removeprefix(":").strip()
+    return "; ".join(part for part in (words, issue.get("seen")) if part)
+
+
+def _budget_line(view: "dict[str, Any]") -> list[str]:
+    """That the batch's budget is used up, if it is; what still runs does not count yet."""
+    if view["budget"] is None:
+        return []
+    attempts = [attempt for issue in view["issues"] for attempt in issue["attempts"]]
+    used = [a["usage"] for a in attempts if a["usage"] and a["outcome"] is not None]
+    words = budget_words(used, view["budget"])
+    return [words] if words else []
 
 
 def summary_text(view: "dict[str, Any]", *, now: str) -> str:
@@ -87,16 +123,20 @@ def summary_text(view: "dict[str, Any]", *, now: str) -> str:
                 issue["status"],
                 str(len(attempts)) if attempts else "",
                 duration(spent) if attempts else "",
+                usage_words(issue["usage"]),
                 (attempts[-1]["branch"] or "") if attempts else "",
                 issue["reason"] or "",
                 one_line(issue["title"], 200),
             ]
         )
-    heads = ("issue", "status", "attempts", "time", "branch", "why", "title")
+    heads = ("issue", "status", "attempts", "time", "usage", "branch", "why", "title")
     took = duration(seconds_between(view["createdAt"], view["updatedAt"]))
-    shown = table(heads, rows, flexible=(5, 6), optional=(6, 4, 2, 3), width=terminal_width())
+    shown = table(heads, rows, flexible=(6, 7), optional=(4, 7, 5, 2, 3), width=terminal_width())
+    used = usage_words(view["usage"])
     return (
-        f"Summary of {view['area']}, batch {view['batchId']}: {_counts(view)}, in {took}\n{shown}"
+        f"Summary of {view['area']}, batch {view['batchId']}: {_counts(view)}, in {took}"
+        + (f"; used: {used}" if used else "")
+        + f"\n{shown}"
     )
 
 
@@ -125,10 +165,12 @@ def _after_failures(view: "dict[str, Any]") -> list[str]:
     for issue in failed[:_NAMED_MAX]:
         last = issue["attempts"][-1] if issue["attempts"] else None
         if last is None:
-            lines.append(f"#{issue['id']} could not be started: mend what its reason names")
+            why = f": {one_line(issue['reason'], 200)}" if issue["reason"] else ""
+            lines.append(f"#{issue['id']} failed and was never run{why}")
             continue
         where = f"#{issue['id']} failed: gangline logs {area} {issue['id']}"
-        if last["pane"] and last["outcome"] == "failed":  # the settings keep such a pane
+        # The settings keep such a pane; a person's own has gone on to something else.
+        if last["pane"] and last["outcome"] == "failed" and not last["ownPane"]:
             where += f" (or pane {last['pane']}: gangline attach {area} {issue['id']})"
         lines.append(where)
     if len(failed) > _NAMED_MAX:
@@ -163,6 +205,8 @@ def _after_decisions(view: "dict[str, Any]") -> list[str]:
         more = f" and {len(aside) - _NAMED_MAX} more" if len(aside) > _NAMED_MAX else ""
         again = f"gangline retry {area} {aside[0]} && gangline run {area}"
         lines.append(f"{names}{more} put aside; to do one after all: {again}")
+    if any(i["status"] in OPEN for i in view["issues"]):
+        lines += _budget_line(view)
     if view["paused"]:
         lines.append(f"the batch is paused; dispatch again: gangline resume {area}")
     held = [str(i["id"]) for i in view["issues"] if i["held"] and i["status"] in OPEN]

@@ -61,6 +61,18 @@ def terminal_width() -> int:
         return 0
 
 
+def folded(text: str, width: int, indent: int) -> list[str]:
+    """A line, folded at words where it is wider than a terminal of this width (0: never)."""
+    if not width or len(text) <= width:
+        return [text]
+    import textwrap  # noqa: PLC0415 - only for a terminal, and where a line is long
+
+    hanging = " " * indent
+    return textwrap.wrap(
+        text, width, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False
+    )
+
+
 def table(
     heads: Sequence[str],
     rows: Sequence[Sequence[str]],

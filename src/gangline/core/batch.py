@@ -279,7 +279,8 @@ class Batch:
                 attempt.exit_code = event.exit_code
                 attempt.exit_signal = event.exit_signal
                 attempt.reason = event.reason
-                attempt.session = event.session or attempt.session
+                if event.session is not None:
+                    attempt.session = event.session or None
                 attempt.usage = event.usage
                 self.usage += event.usage or Usage()
                 issue.voids = 0

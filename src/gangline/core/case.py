@@ -69,6 +69,11 @@ class Case(NamedTuple):
             seconds=0.0 if self.other_boot() else round(max(0.0, self.seconds_since_intent()), 3),
         )
 
+    def session(self) -> str | None:
+        """The agent's session as its output told it; "" if it told none, None if nobody read it."""
+        told = self.seen.progress
+        return None if told is None else told.session or ""
+
     def stands(
         self, condition: Condition, text: str | None, until: float | None = None
     ) -> ConditionChanged:
@@ -91,6 +96,6 @@ class Case(NamedTuple):
             exit_code=record.code,
             exit_signal=record.signal,
             ended_at=record.ended_at,
-            session=self.progress().session,
+            session=self.session(),
             usage=None if self.attempt.foreign else self.usage(),
         )

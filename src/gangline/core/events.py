@@ -348,7 +348,8 @@ class Voided(IssueEvent, frozen=True, kw_only=True, tag="voided"):
 class Ended(IssueEvent, frozen=True, kw_only=True, tag="ended"):
     """The attempt has ended and nothing of it is left. `to` is the issue's next status.
 
-    `session` is the agent's own, as it was seen; `usage` what it says that it used up.
+    `session` is the agent's own, as its output told it ("": it told none; None: nobody read it);
+    `usage` what it says that it used up.
     """
 
     attempt: int

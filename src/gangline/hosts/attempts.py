@@ -109,6 +109,8 @@ class AttemptFolders:
         )
         # It goes when the runner has read it; an attempt that lost it has no claim, and is voided.
         _write(os.path.join(path, ENVIRONMENT), environment)
+        for name, data in launch.files.items():
+            write_durably(os.path.join(path, name), data)
         write_durably(os.path.join(path, SPEC), _as_json(self._spec(launch)))
         sync_folder(path)
         self._sync_root()

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import msgspec
 
 from gangline.core.evidence import Answer, Claim, Evidence, Foreign
-from gangline.core.reconcile import Now
 from gangline.errors import ConfigError, MachineError
 from gangline.hosts import processes
+from gangline.hosts.activity import Activity
 from gangline.hosts.attempts import AttemptFolders
 from gangline.hosts.idle import IdlePanes, PaneLook
 from gangline.hosts.runner import MARK_VARIABLE
@@ -38,21 +38,6 @@ _FOREIGN = {
     PaneLook.BUSY: Foreign.BUSY,
     PaneLook.UNKNOWN: Foreign.UNKNOWN,
 }
-
-
-class SystemClock:
-    """The machine's own clocks."""
-
-    def __init__(self) -> None:
-        self._boot_id = processes.boot_id()
-
-    def now(self) -> Now:
-        """The boot and its clock."""
-        return Now(boot_id=self._boot_id, boot_seconds=processes.boot_seconds())
-
-    def wall(self) -> str:
-        """UTC, ISO 8601 with milliseconds and Z."""
-        return processes.wall_time()
 
 
 class LocalHost:
@@ -80,6 +65,7 @@ class LocalHost:
         takes_idle_panes: bool = False,
     ) -> None:
         self._folders = folders
+        self._activity = Activity(folders)
         self._tmux = tmux
         self._wished_session = session
         self._owner = owner
@@ -229,6 +215,7 @@ class LocalHost:
                 found[subject.issue] = self._look_at_foreign(subject)
                 continue
             seen = self._with_boot(_with_claim(self._folders.read(subject)), subject)
+            seen = self._activity.add_to(seen, subject, living=seen.lock is Answer.YES)
             if seen.lock is Answer.YES and seen.runner:
                 self._wakes.watch(subject.issue, seen.runner.pid)
             elif seen.exit is None or seen.exit.runner_signal is not None:
@@ -347,6 +334,7 @@ class LocalHost:
         """See ports.Host."""
         self._wakes.unwatch(subject.issue)
         self._folders.forget(subject.attempt_id)
+        self._activity.forget(subject.attempt_id)
         if subject.plan is not None:  # a person's own: it is left at its shell
             self.release_pane(subject.plan, subject.mark)
             return

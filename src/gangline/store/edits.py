@@ -162,12 +162,17 @@ def keep_beside(path: str) -> str:
             return os.path.basename(kept)
 
 
-def refused(error: InputError, path: str, kept: str, area: str) -> StateError:
-    """What a person is told of an edit that was not taken."""
+def refused(error: InputError, path: str, kept: str | None, area: str) -> StateError:
+    """What a person is told of an edit that was not taken, or, without `kept`, will not be."""
+    done = (
+        f"the changed text is kept as {kept}, the true state is put back"
+        if kept
+        else "the next start keeps the changed text beside it and puts the true state back"
+    )
     return StateError(
         f"the state file was changed, and the change cannot be taken: {error.message}",
         place=error.place or path,
-        causes=[*error.causes, f"the changed text is kept as {kept}, the true state is put back"],
+        causes=[*error.causes, done],
         hint=error.hint or f"change it again, or go on without: gangline run {area}",
     )
 

@@ -379,7 +379,8 @@ def _refuse_unmerged(place: Place, branches: Sequence[str], commit: str) -> None
     causes = []
     for name in branches[:UNMERGED_COUNTED_MAX]:
         arguments = ["rev-list", "--count", f"refs/heads/{name}", f"^{commit}", "--"]
-        causes.append(f"{name}: {run_git(arguments, place.top).output.strip()} commits")
+        count = run_git(arguments, place.top).output.strip()
+        causes.append(f"{name}: {count} commit{'' if count == '1' else 's'}")
     first = branches[0]
     raise InputError(
         f"branches of an earlier batch hold commits that the base does not: {some(branches)}",

@@ -22,6 +22,12 @@ def cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def without_colours(text: str) -> str:
+    """The text without the sequences that colour it."""
+    first, *rest = text.split("\x1b[")
+    return first + "".join(part.lstrip("0123456789;:")[1:] for part in rest)
+
+
 def said(text: str, indent: str = "") -> str:
     """What the agent says, whole up to some lines."""
     lines = [line.rstrip() for line in cut(text.strip(), _SAID_CHARACTERS).splitlines()]

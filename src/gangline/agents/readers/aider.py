@@ -1,9 +1,11 @@
 """Aider: plain text for a person, in which a few lines mean something.
 
-Phrases from its source at the pinned version and recorded outputs (tests/agents/recorded/aider).
-It ends with exit code 0 whatever happened, so its error lines are all that tells a failure. It has
-no sessions, and its figures are rounded by itself.
+Phrases from its source at the pinned version and from recorded outputs
+(tests/agents/recorded/aider). It ends with exit code 0 whatever happened, so its error lines are
+all that tells a failure; it breaks them at 80 columns. It has no sessions, and rounds its figures.
 """
+
+import re
 
 from gangline.agents.readers import account
 from gangline.agents.readers.causes import asks_for_login, kind_of
@@ -13,14 +15,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_UNITS = {"k": 1_000, "M": 1_000_000}
-# What it prints of an error that it does not try again.
+_UNITS = {"": 1, "k": 1_000, "M": 1_000_000}
 _ERRORS = (
     "litellm.", "The API provider", "Insufficient credits", "Unable to commit:",
-    "The LLM did not conform to the edit format", "Only 3 reflections allowed, stopping",
-    "Empty response received from LLM", "Model ", "Exception while updating files",
+    "The LLM did not conform to the edit format", "Empty response received from LLM",
+    "Exception while updating files",
 )  # fmt: skip
-_GOOD = ("Applied edit to ", "Commit ", "Tokens: ")
+_GOOD = re.compile(r"Aider v\d|Applied edit to |Commit [0-9a-f]{7,40} |Tokens: [\d.]+[kM]? sent")
+_HEADER = (
+    "Analytics ", "Aider v", "Model:", "Main model:", "Weak model:", "Editor model:", "Git repo:",
+    "Repo-map:", "Warning:", "Added ", "─",
+)  # fmt: skip
+_SENT = re.compile(r"Tokens: ([\d.]{1,12})([kM]?) sent\b")
+_RECEIVED = re.compile(r"([\d.]{1,12})([kM]?) received\.")
+_COST = re.compile(r"message, \$([\d.]{1,20}) session\.")
+_ANSWER_CHARACTERS = 2000
+_PARAGRAPH_CHARACTERS = 500
 
 
 class AiderReader(Reader):
@@ -32,7 +42,9 @@ class AiderReader(Reader):
         self, *, cwd: str | None = None, clock: "Callable[[], float] | None" = None
     ) -> None:
         super().__init__(cwd=cwd, clock=clock)
-        self._figures = ""  # its line of figures is broken where the terminal is narrow
+        self._answer = ""
+        self._error = ""  # an error, and what follows it up to an empty line
+        self._figures = ""  # the same of the line of figures
 
     def feed(self, data: bytes) -> bytes:
         """Take raw output; it goes to the pane as it is."""
@@ -41,71 +53,67 @@ class AiderReader(Reader):
 
     def finish(self, code: int | None) -> bytes:
         """The output has ended; one line more, of how."""
+        start = "\n" if self._line else ""  # below a line that was not ended
         super().finish(code)
-        return self._summary().encode("utf-8", "replace")
+        return (start + self._summary()).encode("utf-8", "replace")
 
     def _read(self, text: str) -> str:
         line = text.strip()
         if not line:
-            self._figures = ""
+            self._end_paragraph()
             return ""
         self._last_text = account.one_line(line, 300)
-        if line.startswith(_GOOD):
-            self.progress.events += 1
-            self._well()
+        if _GOOD.match(line):
+            self._end_paragraph()
+            self._good(line)
         elif line.startswith("Retrying in "):
+            self._end_paragraph()
             self.progress.events += 1
             self.progress.retrying = account.one_line(f"{self.progress.failure or ''} {line}")
             self._forget_failure()
-        elif line.startswith(_ERRORS):
-            self._error(line)
+        elif line.startswith(_ERRORS) or self._error:
+            self._error = account.cut(f"{self._error} {line}".strip(), _PARAGRAPH_CHARACTERS)
+        elif self._figures:
+            self._figures = account.cut(f"{self._figures} {line}", _PARAGRAPH_CHARACTERS)
         elif asks_for_login(line):
             self.progress.needs = account.one_line(f"log in: {line}")
-        else:
-            self.progress.last_words = account.cut(line, 2000)
-        self._count(line)
+        elif not line.startswith(_HEADER):
+            self._answer = account.cut(f"{self._answer}\n{line}".strip(), _ANSWER_CHARACTERS)
         return ""
 
-    def _error(self, line: str) -> None:
-        if line.startswith("Model ") and "warning" in line.lower():
-            return
-        kind = kind_of(line)
-        if kind != "error" or not line.startswith("Model "):
-            self.progress.events += 1
-            self._fail(line, kind)
+    def _last_lines(self) -> str:
+        self._end_paragraph()
+        if self.progress.last_words is None and self._answer:
+            self.progress.last_words = self._answer
+        return ""
 
-    def _count(self, line: str) -> None:
-        """`Tokens: 4.2k sent, 1.1k cache hit, 123 received. Cost: $0.01 message, $0.05 session.`"""
-        if line.startswith("Tokens: "):
+    def _good(self, line: str) -> None:
+        self.progress.events += 1
+        self._well()
+        if line.startswith("Tokens: "):  # they stand below the answer
             self._figures = line
-        elif self._figures:
-            self._figures += " " + line
-        if not self._figures:
-            return
-        before, _, after = self._figures.partition(" received.")
-        if after or self._figures.endswith(" received."):
-            if "Tokens: " in before:
-                for part in before.removeprefix("Tokens: ").split(","):
-                    self._add(part.split())
-                self._figures = f"- received.{after}"
-            cost = after.partition("message, $")[2].partition(" session")
-            if cost[1]:
-                self._figures = ""
-                try:
-                    self.progress.cost_usd = float(cost[0])
-                except ValueError:
-                    return
+            self.progress.last_words = self._answer or self.progress.last_words
+        self._answer = ""
 
-    def _add(self, parts: list[str]) -> None:
-        number, what = parts[0], parts[-1]
-        try:
-            tokens = round(float(number.rstrip("kM")) * _UNITS.get(number[-1], 1))
-        except (ValueError, OverflowError):
-            return
-        if what == "sent":
-            self.progress.input_tokens += max(0, tokens)
-        elif number and len(parts) == 1:
-            self.progress.output_tokens += max(0, tokens)
+    def _end_paragraph(self) -> None:
+        """What was broken into lines is whole now."""
+        if self._error:
+            error, self._error = self._error, ""
+            self.progress.events += 1
+            self._fail(error, kind_of(error))
+        figures, self._figures = self._figures, ""
+        if figures:
+            self.progress.input_tokens += _number(_SENT.search(figures))
+            self.progress.output_tokens += _number(_RECEIVED.search(figures))
+            cost = _COST.search(figures)
+            if cost and cost[1].count(".") <= 1 and cost[1] != ".":
+                self.progress.cost_usd = float(cost[1])
+
+
+def _number(match: "re.Match[str] | None") -> int:
+    if match is None or match[1].count(".") > 1 or match[1] == ".":
+        return 0
+    return round(float(match[1]) * _UNITS[match[2]])
 
 
 READER = AiderReader

@@ -32,7 +32,7 @@ _NAMED_BY = (
 _EDITS = frozenset({
     "Edit", "MultiEdit", "NotebookEdit", "Write", "edit", "replace", "write_file",
 })  # fmt: skip
-_QUIET = frozenset({"Edit", "MultiEdit", "NotebookEdit", "Read", "TodoWrite", "Write"})
+_QUIET = _EDITS | {"Read", "TodoWrite", "read_file", "read_many_files", "todo_write"}
 # The error of an `assistant` event and of `system/api_retry`.
 _ERROR_KINDS = {
     "account_on_hold": "auth",
@@ -68,7 +68,6 @@ class ClaudeReader(Reader):
         self._is_introduced = False
         self._message = ""  # the id of the answer that the counted tokens belong to
         self._message_tokens = (0, 0)
-        self._edits: set[str] = set()
         self._quiet: set[str] = set()
 
     def _event(self, event: "dict[str, Any]") -> str | None:
@@ -88,7 +87,7 @@ class ClaudeReader(Reader):
         return "" if kind in {"stream_event", "tool_progress", "keep_alive"} else None
 
     def _system(self, event: "dict[str, Any]") -> str | None:
-        subtype = event.get("subtype")
+        subtype = words(event.get("subtype"))
         if subtype == "init":
             self._seen_session(event.get("session_id"))
             self._cwd = first_words(event.get("cwd")) or self._cwd
@@ -121,8 +120,9 @@ class ClaudeReader(Reader):
 
     def _rate_limit(self, info: "dict[str, Any]") -> str:
         """A limit that is reached while paid usage goes on above it stops nothing."""
-        if info.get("status") != "rejected" or info.get("isUsingOverage") is True:
-            if info.get("status") in {"allowed", "allowed_warning"}:
+        status = words(info.get("status"))
+        if status != "rejected" or info.get("isUsingOverage") is True:
+            if status in {"allowed", "allowed_warning"}:
                 self._clear_limit()
             return ""
         at = amount(info.get("resetsAt"))
@@ -162,7 +162,7 @@ class ClaudeReader(Reader):
     def _count(self, message: "dict[str, Any]") -> None:
         """Add what an answer used, once an answer."""
         usage = mapping(message.get("usage"))
-        now = (_all_input(usage), count(usage.get("output_tokens")))
+        now = (self._input_of(usage), count(usage.get("output_tokens")))
         key = words(message.get("id"))
         if not key or key != self._message:
             self._message, self._message_tokens = key, (0, 0)
@@ -201,6 +201,16 @@ class ClaudeReader(Reader):
                 shown += account.answered(text, failed=failed, indent=indent)
             self._quiet.discard(key)
         return shown
+
+    def _input_of(self, usage: "dict[str, Any]") -> int:
+        """All input tokens of a usage; the cached ones stand beside the others here."""
+        return sum(
+            count(usage.get(name))
+            for name in (
+                "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens",
+                "inputTokens", "cacheCreationInputTokens", "cacheReadInputTokens",
+            )
+        )  # fmt: skip
 
     # -- the end ---------------------------------------------------------------------------
 
@@ -250,23 +260,13 @@ class ClaudeReader(Reader):
         """Take the final figures: by model they hold every call, `usage` only the main loop's."""
         models = [mapping(model) for model in mapping(event.get("modelUsage")).values()]
         usage = mapping(event.get("usage"))
-        read = sum(_all_input(model) for model in models) or _all_input(usage)
+        read = sum(map(self._input_of, models)) or self._input_of(usage)
         written = sum(count(model.get("outputTokens")) for model in models)
         written = written or count(usage.get("output_tokens"))
         if read or written:
             self.progress.input_tokens, self.progress.output_tokens = read, written
         if is_amount(event.get("total_cost_usd")):
             self.progress.cost_usd = amount(event.get("total_cost_usd"))
-
-
-def _all_input(usage: "dict[str, Any]") -> int:
-    return sum(
-        count(usage.get(name))
-        for name in (
-            "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens",
-            "inputTokens", "cacheCreationInputTokens", "cacheReadInputTokens",
-        )
-    )  # fmt: skip
 
 
 def _denial(denial: "dict[str, Any]") -> str:

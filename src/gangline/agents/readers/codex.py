@@ -46,7 +46,6 @@ class CodexReader(Reader):
         if kind == "turn.completed":
             return self._turn_completed(mapping(event.get("usage")))
         if kind == "turn.failed":
-            self._is_over = True
             self._end_calls()
             self._fail(_message(mapping(event.get("error"))) or "the turn failed")
             return ""
@@ -113,7 +112,7 @@ class CodexReader(Reader):
 
 def _tool(item: "dict[str, Any]") -> str | None:
     """The call that an item is, in words; None if it is none."""
-    kind = item.get("type")
+    kind = words(item.get("type"))
     if kind == "command_execution":
         return f"Bash: {account.shell_words(words(item.get('command')))}"
     if kind == "mcp_tool_call":

@@ -87,7 +87,7 @@ class CopilotReader(Reader):
         self._end_call(key)
         error = mapping(data.get("error"))
         if data.get("success") is False:
-            if error.get("code") in {"denied", "rejected"}:
+            if words(error.get("code")) in {"denied", "rejected"}:
                 self._denied.append(tool)
             return account.answered(words(error.get("message")), failed=True)
         if tool.partition(":")[0] in _QUIET:

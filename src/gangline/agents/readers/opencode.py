@@ -1,12 +1,15 @@
-"""OpenCode: `opencode run --format json`, one event a line.
+"""OpenCode: `opencode run --format json --print-logs --log-level ERROR`, one event a line.
 
 Fields as in recorded outputs (tests/agents/recorded/opencode). A tool call is told when it has
 ended, so none is ever in flight here; tokens and cost come with each step. A cost of 0 is what it
 says of every model whose price it does not know, so it counts as not said.
+
+It tries its service again for ever, and no event tells of it: only its log does, on stderr, which
+is why the log is asked for. A line of it is `timestamp=… level=… message="…" key=value …`.
 """
 
 from gangline.agents.readers import account
-from gangline.agents.readers.causes import kind_of, kind_of_status
+from gangline.agents.readers.causes import is_usage_limit, kind_of, kind_of_status
 from gangline.agents.readers.fields import (
     amount,
     count,
@@ -52,6 +55,21 @@ class OpenCodeReader(Reader):
             return shown + self._error(mapping(event.get("error")))
         return shown if kind == "reasoning" else None
 
+    def _text(self, text: str) -> str:
+        if not (text.startswith("timestamp=") and " level=" in text[:60]):
+            return super()._text(text)
+        if 'message="stream error"' not in text:
+            return super()._text(text) if "level=ERROR" in text[:60] else ""
+        if " small=true" in text:  # the title of the session, which nobody waits for
+            return ""
+        self.progress.events += 1
+        self._seen_session(text.partition(" session.id=")[2].partition(" ")[0])
+        why = text.partition(' error.error="')[2].removesuffix('"').replace('\\"', '"')
+        why = account.one_line(why.partition(" (cause:")[0], 300) or "its service did not answer"
+        if is_usage_limit(why):
+            self._limit(why)
+        return self._retries(why)
+
     def _tool(self, part: "dict[str, Any]") -> str:
         self._goes_on()
         state = mapping(part.get("state"))
@@ -59,7 +77,7 @@ class OpenCodeReader(Reader):
         name = words(part.get("tool")) or "a tool"
         what = account.shortened_path(first_words(*map(given.get, _NAMED_BY)), self._cwd)
         tool = f"{name}: {what}" if what else name
-        status = state.get("status")
+        status = words(state.get("status"))
         if status in {"pending", "running"}:
             self._begin_call(words(part.get("callID")), tool)
             return ""

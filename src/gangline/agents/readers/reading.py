@@ -4,7 +4,6 @@ Output comes in pieces that end anywhere. A reader sees whole lines only, so wha
 depends on where the pieces ended; the simulation of this is in tests/unit/agents.
 """
 
-import json
 import time
 
 from gangline.agents.readers import account
@@ -176,7 +175,7 @@ class Reader:
 
     def _text(self, text: str) -> str:
         """Take a line that is no event, most often of stderr; its lines of the account."""
-        line = account.one_line(text, _WORDS_CHARACTERS)
+        line = account.one_line(account.without_colours(text), _WORDS_CHARACTERS)
         if line:
             self._last_text = line
             kind = kind_of(line)
@@ -312,6 +311,8 @@ def parse_object(text: str) -> "dict[str, Any] | None":
     """The JSON object that the text is, or None if it is none."""
     if not text.startswith("{"):
         return None
+    import json  # noqa: PLC0415 - a plain program does without, and may be a short one
+
     try:
         found: dict[str, Any] = json.loads(text)
     except (ValueError, RecursionError):

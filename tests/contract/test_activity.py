@@ -1,0 +1,143 @@
+"""Silence of a living attempt: output first, then CPU and worktree, each seen to move or not.
+
+The boot clock is the test's; the processes and files are real.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from gangline.core.evidence import Answer, Claim, Evidence, RunnerIdentity
+from gangline.hosts import processes
+from gangline.hosts.activity import Activity
+from gangline.hosts.attempts import AttemptFolders
+from gangline.ports import Subject
+
+QUIET = 600.0
+# Ends with its stdin; works only when told to.
+CHILD = "import sys\nfor line in sys.stdin:\n x = sum(range(int(line)))\n print(x, flush=True)\n"
+
+
+class Stage:
+    """An attempt's folder, a worktree, and a process with a child for its runner."""
+
+    def __init__(self, room, monkeypatch) -> None:
+        self.now = 10_000.0
+        monkeypatch.setattr(processes, "boot_seconds", lambda: self.now)
+        self.folder = room / "area" / "attempts" / "b-1-a0"
+        self.folder.mkdir(parents=True)
+        self.worktree = room / "worktree"
+        (self.worktree / "src").mkdir(parents=True)
+        (self.worktree / ".git").write_text("gitdir: elsewhere\n")
+        (self.folder / "spec.json").write_text(json.dumps({"cwd": str(self.worktree)}))
+        self.log = self.folder / "output.log"
+        self.log.touch()
+        self.child = subprocess.Popen(
+            [sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.activity = Activity(AttemptFolders(str(room / "area"), "wake"))
+
+    def look(self, later: float = 0.0) -> Evidence:
+        self.now += later
+        subject = Subject(
+            attempt_id="b-1-a0", issue="1", number=0, mark="m", server=None, quiet_seconds=QUIET
+        )
+        seen = Evidence(
+            attempt=0,
+            claim=Claim.RUNNER,
+            lock=Answer.YES,
+            runner=RunnerIdentity(os.getpid(), 0, "boot"),
+        )
+        return self.activity.add_to(seen, subject, living=True)
+
+    def silent(self) -> None:
+        """It has been silent for long, and was looked at more closely once."""
+        assert self.look().quiet_seconds < QUIET
+        assert self.look(QUIET).quiet_seconds is None
+
+    def work(self, amount: int) -> None:
+        self.child.stdin.write(f"{amount}\n")
+        self.child.stdin.flush()
+        self.child.stdout.readline()
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch) -> Iterator[Stage]:
+    made = Stage(tmp_path, monkeypatch)
+    yield made
+    made.child.stdin.close()
+    made.child.wait()
+    made.child.stdout.close()
+
+
+def test_nothing_that_moves_for_so_long_is_silence(stage):
+    stage.silent()
+    assert stage.look(30).quiet_seconds >= QUIET + 30
+
+
+def test_output_is_movement(stage):
+    stage.silent()
+    stage.log.write_text("still here\n")
+    assert stage.look(30).quiet_seconds == 0
+
+
+def test_cpu_anywhere_below_the_runner_is_movement(stage):
+    stage.silent()
+    before = os.times().children_user
+    while _cpu(stage.child.pid) < 0.7:  # of 30 seconds: more than an idle interface uses
+        stage.work(1_000_000)
+    assert before == os.times().children_user  # it lives on
+    assert stage.look(30).quiet_seconds == 0
+
+
+def test_change_deep_in_the_worktree_is_movement(stage):
+    stage.silent()
+    later = stage.worktree / "src" / "new.py"
+    later.touch()
+    ahead = stage.log.stat().st_mtime + 5
+    os.utime(later, (ahead, ahead))
+    assert stage.look(30).quiet_seconds == 0
+
+
+def test_two_looks_in_the_same_moment_say_nothing(stage):
+    stage.silent()
+    assert stage.look(0.5).quiet_seconds is None
+
+
+def test_worktree_that_is_gone_is_no_movement_and_no_error(stage):
+    stage.silent()
+    (stage.worktree / ".git").unlink()
+    (stage.worktree / "src").rmdir()
+    stage.worktree.rmdir()
+    assert stage.look(30).quiet_seconds >= QUIET
+
+
+def test_attempt_without_a_spec_is_unknown(stage):
+    (stage.folder / "spec.json").unlink()
+    assert stage.look().quiet_seconds < QUIET
+    assert stage.look(QUIET).quiet_seconds is None
+    assert stage.look(30).quiet_seconds is None
+
+
+def test_progress_is_read_again_when_it_has_changed(stage):
+    progress = stage.folder / "progress.json"
+    assert stage.look().progress is None
+    progress.write_text('{"session":"a","events":3}')
+    assert stage.look().progress.session == "a"
+    part = stage.folder / "progress.part"
+    part.write_text('{"session":"b","unknown":1}')
+    os.utime(part, ns=(1, 1))
+    part.rename(progress)
+    assert stage.look().progress.session == "b"
+    progress.write_text("no json")
+    os.utime(progress, ns=(2, 2))
+    assert stage.look().progress is None
+
+
+def _cpu(pid: int) -> float:
+    fields = processes.stat_fields(pid)
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
