@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from gangline.agents.hooks_file import close_question, open_question
 from gangline.app import running
-from gangline.app.commands import find_issue, send
+from gangline.app.commands import agent_asks, find_issue, send
 from gangline.app.truth import load_store
 from gangline.app.wiring import Project
 from gangline.core.batch import Batch
@@ -34,12 +35,14 @@ class Speaker(NamedTuple):
 
     Attributes:
         top: The top of the repository, or the shared folder, that its area belongs to.
+        folder: The attempt's.
     """
 
     area: str
     issue: str
     attempt_id: str
     top: str
+    folder: str
 
 
 class Told(NamedTuple):
@@ -73,7 +76,7 @@ def speaker(environ: Mapping[str, str]) -> Speaker:
     top = os.sep.join(above[:-3]) or os.sep
     if not os.path.isdir(top):
         raise InputError("the repository of this attempt is not there any more", place=top)
-    return Speaker(area, issue, attempt_id, top)
+    return Speaker(area, issue, attempt_id, top, os.path.realpath(folder))
 
 
 def say_of_itself(
@@ -82,6 +85,12 @@ def say_of_itself(
     """Record what an agent says; see running.change."""
     os.chdir(by.top)
     return running.change(by.area, decide)
+
+
+def ask(by: Speaker, text: str) -> None:
+    """Record what an agent asks; the end of its turn does not end an interactive attempt then."""
+    say_of_itself(by, lambda batch: agent_asks(batch, by.issue, by.attempt_id, text))
+    open_question(by.folder)
 
 
 def tell(area: str, key: str, text: str) -> Told:
@@ -151,6 +160,7 @@ def _type(store: Store, issue: IssueState, text: str) -> str:
         ) from error
     if problem is not None:
         raise _not_typed(problem, attempt.pane, look)
+    close_question(folder)
     return attempt.pane
 
 

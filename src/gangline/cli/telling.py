@@ -48,11 +48,9 @@ def fail(reason: tuple[str, ...]) -> int:
 @click.argument("question", nargs=-1, required=True)
 def ask(question: tuple[str, ...]) -> int:
     """Ask a person something, as an agent; nothing is stopped by it."""
-    from gangline.app import commands, telling  # noqa: PLC0415 - only for these
+    from gangline.app import telling  # noqa: PLC0415 - only for these
 
-    text = " ".join(question)
-    by = telling.speaker(os.environ)
-    telling.say_of_itself(by, lambda b: commands.agent_asks(b, by.issue, by.attempt_id, text))
+    telling.ask(telling.speaker(os.environ), " ".join(question))
     say(
         "the question is shown to the person; you may go on with what does not depend on it. "
         "The answer comes as your next turn"
