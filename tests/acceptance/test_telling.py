@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from project import Project, Started, assert_harmless
 
+from gangline.agents import hooks_file
+
 SETTINGS = "[batch]\npoll_seconds = 0.1\n[workspace]\nkind = 'shared'\n"
 UNTIL_GO = 'until [ -e "$0/go" ]; do sleep 0.02; done\n'
 ASKS = f'gangline ask "Which colour?" >>"$0/ledger"\n{UNTIL_GO}echo went on >>"$0/ledger"\n'
@@ -375,8 +377,8 @@ gangline done
 """
 
 
-def interactive(room: Path) -> str:
-    argv = json.dumps(["sh", "-c", READS, str(room), "{prompt}"])
+def interactive(room: Path, script: str = READS) -> str:
+    argv = json.dumps(["sh", "-c", script, str(room), "{prompt}"])
     return (
         f'{SETTINGS}[agents.mine]\nstart = ["false"]\nmode = "interactive"\ninteractive = {argv}\n'
     )
@@ -404,6 +406,23 @@ def test_message_to_an_agent_in_a_terminal_is_typed_there(work):
     work.go()
     assert work.end(started) == 0
     assert len(work.issue()["attempts"]) == 1
+
+
+def test_question_keeps_an_agent_in_a_terminal_until_its_answer_is_typed(work):
+    """Its hooks would end the attempt with its turn: they leave it while this file is there."""
+    script = f'gangline ask "Which?" >>"$0/ledger"\n{READS}'
+    work.project.settings(interactive(work.project.room, script))
+    source = work.project.plan([{"id": 1, "title": "One", "body": "Do it", "agent": "mine"}])
+    started = work.project.start("run", "work", "--from", source)
+    work.project.wait_for(work.ledger, "it has asked")
+    folder = Path(work.as_agent()["GANGLINE_ATTEMPT_DIR"])
+    assert hooks_file.has_question(str(folder))
+    work.project.wait_for(lambda: work.issue()["condition"] == "needs-input", "it is shown")
+    work.project.run("send", "work", "1", "this one", check=0)
+    assert not hooks_file.has_question(str(folder))
+    work.project.wait_for(lambda: work.ledger()[-1] == "this one", "the agent reads it")
+    work.go()
+    assert work.end(started) == 0
 
 
 def test_message_is_typed_into_no_pane_that_is_not_the_attempts_own(work):

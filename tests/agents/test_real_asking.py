@@ -37,4 +37,3 @@ def test_answer_is_typed_into_an_interface(project: AgentProject, agent: str):
     (only,) = attempts(project)
     assert only["outcome"] == "completed"
     assert any("Use capital letters." in request for request in asked(project, "one"))
-

@@ -245,6 +245,36 @@ def test_usage_is_of_this_attempt_only(attempt):
         (attempt.folder / "progress.json").unlink(missing_ok=True)
         known = attempt.claude({"hook_event_name": name, "transcript_path": str(path)})
         assert (known["inputTokens"], known["outputTokens"]) == (2 * 1200, 2 * 40)
+        assert "costUsd" not in known
+
+
+def test_cost_is_what_this_attempt_added_to_its_session(attempt):
+    path = attempt.folder / "transcript"
+    lines = [
+        {"type": "user", "timestamp": "1999-01-01T00:00:00.000Z"},
+        {"type": "cost-state", "totalCostUSD": 0.25},
+        {"type": "user", "timestamp": "2099-01-01T00:00:00.000Z"},
+        {"type": "mode"},
+        {"type": "cost-state", "totalCostUSD": 0.75},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    event = {"hook_event_name": "SessionEnd", "transcript_path": str(path)}
+    assert attempt.claude(event)["costUsd"] == 0.5
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines[2:]))
+    assert attempt.claude(event)["costUsd"] == 0.75
+
+
+def test_turn_that_a_hook_of_the_persons_own_keeps_going_can_be_seen(attempt):
+    path = attempt.folder / "transcript"
+    path.write_text("before\n")
+    event = {"hook_event_name": "Stop", "transcript_path": str(path)}
+    again = attempt.claude(event)["again"]
+    assert (again["path"], again["from"]) == (str(path), 7)
+    feedback = {
+        "type": "user",
+        "message": {"role": "user", "content": "Stop hook feedback:\n[x]: y"},
+    }
+    assert again["text"] in json.dumps(feedback, separators=(",", ":"))
 
 
 def test_transcript_that_is_not_there_costs_the_usage_only(attempt):

@@ -35,8 +35,12 @@ def hook(name, **fields):
         line = json.load(file)["hooks"][name][0]["hooks"][0]["command"]
     subprocess.run(["/bin/sh", "-c", line], input=json.dumps(event).encode(), check=True)
     report(f"told {name}")
+lingers = False
 def terminated(number, frame):
     report("terminated")
+    if lingers:
+        with open(sys.argv[2]) as gate:
+            gate.readline()
     os._exit(143)
 signal.signal(signal.SIGINT, lambda number, frame: report("interrupted"))
 signal.signal(signal.SIGCONT, lambda number, frame: report("continued"))
@@ -53,6 +57,9 @@ while True:
     line = b""
     if word == "hook":
         hook(*rest.split(" ", 1)[:1], **json.loads(rest.partition(" ")[2] or "{}"))
+    elif word == "linger":
+        lingers = True
+        report("lingers")
     elif word == "exit":
         os._exit(int(rest))
     elif word == "stop":
@@ -89,7 +96,7 @@ class Pane:
         (_, settings), self.files = hooks.prepare("claude", folder)
         names = {"GANGLINE_AREA": "client", "GANGLINE_ISSUE": launch.issue}
         return changed(
-            launch, argv=(*launch.argv[:2], "", settings), environment=launch.environment | names
+            launch, argv=(*launch.argv, settings), environment=launch.environment | names
         )
 
     def open(self, argv=None):
@@ -201,6 +208,8 @@ def test_program_that_cannot_be_executed_is_a_reason_also_on_a_terminal(stage, m
     argv = stage.runner_argv(pane.launch)
     pane.opened = pane.tmux.new_window(pane.session, "job", argv, {}, "/")
     assert "Exec format error" in pane.ended()["refused"]
+    assert not stage.has(pane.launch, "pane")
+    assert not stage.has(pane.launch, "poke")
 
 
 def test_interrupt_reaches_the_agent_only(stage, make):
@@ -435,6 +444,20 @@ def test_end_of_the_turn_ends_the_attempt_as_a_success(stage, make):
     assert pane.progress()["session"] == "S"
     assert stage.verdict(pane.launch) is Verdict.FINISHED
     assert stage.evidence(pane.launch).exit.code == 0
+
+
+def test_hang_up_after_the_turn_makes_its_success_no_death(stage, make):
+    pane = make(grace_seconds=0.0).open()
+    pane.type("linger")
+    assert stage.report() == "lingers"
+    pane.type("hook Stop {}")
+    while stage.report() != "terminated":
+        pass  # its hook may have been cut off, or not
+    os.kill(pane.opened.pid, 15)
+    stage.open_gate()
+    record = pane.ended()
+    assert (record["code"], record["turn"]) == (0, True)
+    assert stage.verdict(pane.launch) is Verdict.FINISHED
 
 
 def test_turn_that_failed_ends_the_attempt_as_a_failure(stage, make):

@@ -22,6 +22,7 @@ _LAST_WORDS_CHARACTERS = 2000
 _WORDS_CHARACTERS = 300
 _ASKS = ("permission_prompt", "agent_needs_input", "elicitation_dialog", "elicitation_url_dialog")
 _NAMED_BY = ("command", "file_path", "notebook_path", "path", "pattern", "query", "url", "prompt")
+_NOT_LET_END = '"content":"Stop hook feedback:'
 _QUESTION_TOOL = "AskUserQuestion"
 _FAILURE = ("failure", "failureKind", "limited", "limitedUntil", "limitText")
 
@@ -59,6 +60,7 @@ def note(
             _turn_ends(known, event, folder)
             is_open = has_question or event.get("background_tasks") or event.get("session_crons")
             known["turnEnded"] = None if is_open else True
+            known["again"] = _sign_of_going_on(words(event.get("transcript_path")))
             known["background"] = len(listing(event.get("background_tasks"))) or None
         case "StopFailure":
             _turn_ends(known, event, folder)
@@ -114,6 +116,15 @@ def _turn_ends(known: "dict[str, Any]", event: "dict[str, Any]", folder: str) ->
     if said:
         known["lastWords"] = cut(said, _LAST_WORDS_CHARACTERS)
     known |= usage_of_transcript(words(event.get("transcript_path")), folder)
+
+
+def _sign_of_going_on(transcript: str) -> "dict[str, Any] | None":
+    """How the runner can see that a hook of the person's own did not let the turn end."""
+    try:
+        size = os.stat(transcript).st_size
+    except OSError:
+        return None
+    return {"path": transcript, "from": size, "text": _NOT_LET_END}
 
 
 def _fails(known: "dict[str, Any]", event: "dict[str, Any]") -> None:

@@ -173,6 +173,7 @@ def _type(store: Store, issue: IssueState, text: str) -> str:
         ) from error
     if problem is not None:
         raise _not_typed(problem, attempt.pane, look)
+    close_question(folder)
     return attempt.pane
 
 

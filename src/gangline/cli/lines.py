@@ -268,10 +268,11 @@ def _stands(batch: Batch, event: ConditionChanged) -> str:
     words = condition_words(
         event.condition.value, event.text, event.until, epoch_seconds(event.at), asked=event.asked
     )
-    if event.asked and event.waits:
-        return f" has ended its turn, and waits for an answer: {answer_command(batch.area, event.issue)}"
     if event.asked:
-        return f"{words} (answer: {answer_command(batch.area, event.issue)})"
+        answer = answer_command(batch.area, event.issue)
+        if event.waits:
+            return f"has ended its turn, and waits for an answer: {answer}"
+        return f"{words} (answer: {answer})"
     if event.condition is Condition.STALLED:
         return f"{words} ({' | '.join(stall_commands(batch.area, event.issue))})"
     return words

@@ -86,6 +86,8 @@ class Watch:
             elif setup:
                 self._drain(output)  # before the reader, which knows only what an agent prints
                 pid, record = self._after_setup(setup, record, output_write)
+        if self._interactive is not None:
+            self._show(self._interactive.finish(self._write_log))
         if output_write >= 0:
             os.close(output_write)
             self._drain(output)
@@ -116,11 +118,9 @@ class Watch:
         return self._interactive is None or bool(self._spec.get("setup"))
 
     def _attend_person(self, pid: int) -> "dict[str, Any]":
-        """Watch an agent on the terminal; what it leaves there is cleared away."""
+        """Watch an agent on the terminal."""
         assert self._interactive is not None
-        record = self._interactive.watch(pid, self._mark, self._write_log, self._show)
-        self._show(self._interactive.finish(self._write_log))
-        return record
+        return self._interactive.watch(pid, self._mark, self._write_log, self._show)
 
     def _read_agent(self) -> None:
         if self._interactive is not None:
