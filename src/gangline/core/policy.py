@@ -41,7 +41,7 @@ _GRANTED = {
 
 _WORDS_OF_KILL = {
     KillReason.TIMEOUT: "ran longer than {policy.attempt_minutes} minutes",
-    KillReason.STALL: "stalled: nothing of it moved for {policy.stall_minutes:g} minutes",
+    KillReason.STALL: "stalled: nothing of it moved for {policy.stall_minutes} minutes",
     KillReason.BUDGET: "its budget is used up",
 }
 
