@@ -64,6 +64,13 @@ MUTATIONS = (
         "hosts/attempts.py",
         "    except OSError:\n        return Answer.UNKNOWN\n    try:\n        fcntl.flock",
         "    except OSError:\n        return Answer.NO\n    try:\n        fcntl.flock",
+        (SIMULATION,),
+    ),
+    Planted(
+        "a lock that cannot be probed decided over as if it were free",
+        "core/evidence.py",
+        "        case _:\n            return Verdict.UNKNOWN\n",
+        "        case _:\n            return Verdict.DIED\n",
         (MODEL, SIMULATION),
     ),
     Planted(
