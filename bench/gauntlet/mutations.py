@@ -268,7 +268,7 @@ MUTATIONS = (
         "store/area.py",
         '        self.locks = os.path.join(self.root, ".locks")\n',
         '        self.locks = os.path.join(self.folder, ".locks")\n',
-        (f"{HOSTILE} -k lock",),
+        (f"{HOSTILE} -k area_removed",),
     ),
     Planted(
         "an acknowledged cancel that loses to a success",
