@@ -121,8 +121,12 @@ class Checks:
                 runner = self._runner(self._attempt(event))
                 if runner is not None:
                     world.fail(f"{self._attempt(event)} is reaped while its runner lives")
-            case Edited(by="file") if not self.people.edits:
-                world.fail("an edit of the state file that nobody made")
+            case Retried() | Reopened():
+                self.voids[event.issue] = 0
+            case Edited():
+                self.voids.update(dict.fromkeys(event.statuses, 0))
+                if event.by == "file" and not self.people.edits:
+                    world.fail("an edit of the state file that nobody made")
 
     def _promise(self, event):
         """What was written by a process that died before it was sure comes first."""
