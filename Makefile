@@ -1,6 +1,6 @@
 # Everything runs in .venv, made from requirements.lock; nothing else is needed but Python 3.11+, git and make.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-agents prove gauntlet lint bench lock clean
+.PHONY: help setup demo test test-agents prove planted gauntlet lint bench lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,6 +14,7 @@ help:
 	@echo "make test-agents   the real agent programs, pinned, against a stub model (AGENTS=\"claude codex\": only those)"
 	@echo "make prove     crashes at every step: a part of what make gauntlet does"
 	@echo "make gauntlet  all of it, about an hour (bench/GAUNTLET.md)"
+	@echo "make planted   mistakes put into copies of the program; all have to be found (bench/PLANTED.md)"
 	@echo "make bench     the speed figures, against other job runners (bench/RESULTS.md)"
 	@echo "make soak   simulated histories with faults, on and on (bench/SOAK.md)"
 
@@ -50,6 +51,9 @@ test-agents: setup
 prove: setup
 	@sh scripts/install-system-tools.sh strace
 	$(BIN)/pytest -n $(PYTEST_WORKERS) tests/prove tests/hostile --ignore tests/prove/test_gauntlet.py
+
+planted: setup
+	PYTHONPATH=bench $(BIN)/python -m gauntlet.planted_run
 
 gauntlet: setup
 	@sh scripts/install-system-tools.sh strace

@@ -1,6 +1,7 @@
 """Simulated histories without end: each a batch on a machine where everything goes wrong.
 
     python bench/soak.py --seed 42            one history, printed, and what it broke if it did
+    python bench/soak.py --seed 42 --until-broken 400      those from 42 on, up to a broken one
     python bench/soak.py --minutes 30         as many as fit, on all cores; counted in bench/SOAK.md
     make soak                                 the same, until it is interrupted (Ctrl-C)
 
@@ -35,12 +36,14 @@ to the simulated system, each a place where one may be killed; a *crash pair* is
 that was killed, and whose recovery was killed too; *power losses* lose what was not synced.
 *Broken*: histories in which a promise did not hold; their seeds are below.
 """
+_CAUSES = "\n## What broke them, and what mended it\n"
 
 
 def main(arguments):
     """Replay one seed, or soak."""
     parser = argparse.ArgumentParser(description="simulated histories")
     parser.add_argument("--seed", type=int, help="replay this history and print it")
+    parser.add_argument("--until-broken", type=int, help="so many histories from the seed on")
     parser.add_argument("--without", default="", help="kinds of faults to leave out: crash,power")
     parser.add_argument("--issues", type=int, help="how many issues the batch has")
     parser.add_argument("--quiet", action="store_true", help="do not print the history")
@@ -51,6 +54,8 @@ def main(arguments):
         environment = os.environ | {"PYTHONHASHSEED": "0"}
         os.execve(sys.executable, [sys.executable, __file__, *arguments], environment)
     sys.path[:0] = [str(TOP / "tests" / "prove"), str(TOP / "src")]
+    if chosen.until_broken is not None:
+        return search(chosen.seed or 0, chosen.until_broken)
     if chosen.seed is not None:
         return replay(chosen)
     return soak(chosen.minutes, chosen.workers)
@@ -81,6 +86,19 @@ def replay(chosen):
     if set(smaller) != set(without):
         print(f"with fewer kinds of faults: {command(chosen.seed, smaller, chosen.issues)}")
     return 1
+
+
+def search(first, count):
+    """Look for a broken history; 1 if there is one."""
+    from sim_history import run_history
+
+    for seed in range(first, first + count):
+        failure = run_history(seed).failure
+        if failure is not None:
+            print(f"BROKEN: history {seed - first + 1}: {failure}\n  {command(seed)}")
+            return 1
+    print(f"{count} histories keep every promise")
+    return 0
 
 
 def command(seed, without=(), issues=None):
@@ -179,16 +197,18 @@ class Figures:
     def __init__(self):
         self.rows = {}
         self.broken = []  # lines of text
+        self.causes = ""  # written by hand: what broke them, and what mended it
         self.next_seed = 0
         if not FIGURES.exists():
             return
         text = FIGURES.read_text(encoding="utf-8")
+        self.causes = text.partition(_CAUSES)[2].strip()
         for line in text.splitlines():
             cells = [cell.strip().replace(",", "") for cell in line.strip("|").split("|")]
             if re.fullmatch(r"`[0-9a-f]{10}`", cells[0]) and len(cells) == 1 + len(_COLUMNS):
                 numbers = map(int, cells[1:])
                 self.rows[cells[0].strip("`")] = Counter(dict(zip(_COLUMNS, numbers, strict=True)))
-            elif line.startswith("- `"):
+            elif line.startswith("- `") and ": python " in line:
                 self.broken.append(line)
         found = re.search(r"next seed: (\d+)", text)
         self.next_seed = int(found[1]) if found else 0
@@ -212,6 +232,8 @@ class Figures:
         lines += ["", f"next seed: {self.next_seed}", ""]
         if self.broken:
             lines += ["Broken, by the version that broke:", "", *self.broken, ""]
+        if self.causes:
+            lines += [_CAUSES.strip(), "", self.causes, ""]
         part = FIGURES.with_suffix(".part")
         part.write_text("\n".join(lines), encoding="utf-8")
         part.replace(FIGURES)

@@ -1,15 +1,28 @@
 """The table of planted bugs: each a mistake that other orchestrators really made, or nearly we.
 
-`caught_by` names the part of the proofs that has to find it: the model checker (1), the simulation
-(2), the gauntlet of system calls (3), power loss (4) or the hostile world on real tmux (5).
+`caught_by` names the part of the proofs that has to find it: the model checker, the simulation (its
+power losses too) or the hostile world on real tmux. The gauntlet of system calls would find most of
+them as well, and takes an hour.
 """
 
 from gauntlet.planted import Planted
 
 MODEL = "tests/prove/test_model_checking.py -k every_reachable"
-SIMULATION = "tests/prove/test_simulation.py -k no_history"
-KILLED = "tests/prove/test_gauntlet.py"
+SIMULATION = "bench/soak.py --seed 1000000000 --until-broken 600"
 HOSTILE = "tests/hostile"
+PROOFS = (
+    ("tests/prove/test_model_checking.py", "model"),
+    ("bench/soak.py", "simulation"),
+    ("tests/hostile", "hostile world"),
+)
+
+# The fold would stop at an issue that left `dispatched` by an edit; those who planted a mistake in
+# the edit would have mended that first.
+_FOLD_GOES_ON = (
+    "core/batch.py",
+    "            dispatched[key] = dispatched.pop(key)\n",
+    "            if key in dispatched:\n                dispatched[key] = dispatched.pop(key)\n",
+)
 
 MUTATIONS = (
     Planted(
@@ -34,25 +47,71 @@ MUTATIONS = (
         (SIMULATION,),
     ),
     Planted(
+        "only the journal's own folder synced, not those made above it",
+        "store/journal.py",
+        "_FOLDERS_DEEP = ",
+        "_FOLDERS_DEEP = 1 or ",
+        (SIMULATION,),
+    ),
+    Planted(
         "a pane id trusted without its server",
         "hosts/local.py",
         "if server and self._tmux.pane_is(pane, server, subject.mark):",
         "if server:",
-        (f"{HOSTILE} -k pane",),
+        (SIMULATION, f"{HOSTILE} -k later_server"),
     ),
     Planted(
         "a pid trusted without its start time",
         "hosts/processes.py",
         "        if start_ticks(pid) != started:\n            return False\n        import _signal",
         "        import _signal",
-        (f"{HOSTILE} -k process_number",),
+        (f"{HOSTILE} -k being_ended",),
     ),
     Planted(
         "a probe that failed read as a death",
         "hosts/attempts.py",
         "    except OSError:\n        return Answer.UNKNOWN\n    try:\n        fcntl.flock",
         "    except OSError:\n        return Answer.NO\n    try:\n        fcntl.flock",
+        (SIMULATION,),
+    ),
+    Planted(
+        "a lock that cannot be probed decided over as if it were free",
+        "core/evidence.py",
+        "        case _:\n            return Verdict.UNKNOWN\n",
+        "        case _:\n            return Verdict.DIED\n",
         (MODEL, SIMULATION),
+    ),
+    Planted(
+        "a retry charged after the launch",
+        "core/batch.py",
+        "                if event.outcome in (Outcome.DIED, Outcome.FAILED):\n"
+        "                    issue.spent += 1\n",
+        "",
+        (MODEL, SIMULATION),
+        (
+            (
+                "core/batch.py",
+                "                attempt.server = event.server\n",
+                (
+                    "                attempt.server = event.server\n"
+                    "                issue.spent += 1 if attempt.number else 0\n"
+                ),
+            ),
+        ),
+    ),
+    Planted(
+        "an exit.json that cannot be read taken for none",
+        "hosts/attempts.py",
+        "        return Answer.UNKNOWN, None\n",
+        "        return Answer.NO, None\n",
+        (SIMULATION,),
+    ),
+    Planted(
+        "what a dead attempt left is not looked for",
+        "hosts/local.py",
+        "            left = Answer.UNKNOWN\n            if living is not None:\n",
+        "            left = Answer.NO\n            if living is None:\n",
+        (SIMULATION,),
     ),
     Planted(
         "no retry ever charged",
@@ -82,8 +141,8 @@ MUTATIONS = (
         "        os.link(own, CLAIM, src_dir_fd=attempt.fd, dst_dir_fd=attempt.fd, "
         "follow_symlinks=False)\n",
         "        os.rename(own, CLAIM, src_dir_fd=attempt.fd, dst_dir_fd=attempt.fd)\n"
-        "        os.symlink(CLAIM, own, dir_fd=attempt.fd)\n",
-        (f"{HOSTILE} {KILLED}",),
+        "        os.link(CLAIM, own, src_dir_fd=attempt.fd, dst_dir_fd=attempt.fd)\n",
+        (SIMULATION,),
     ),
     Planted(
         "a survivor not reaped",
@@ -111,9 +170,15 @@ MUTATIONS = (
         "hosts/attempts.py",
         "        folder = self.path(subject.attempt_id)\n        claim, runner",
         "        folder = self.path(subject.attempt_id)\n"
-        "        early = _read_exit(os.path.join(folder, EXIT))\n        claim, runner",
+        "        early = _read_exit(os.path.join(folder, EXIT))\n"
+        "        began = _exists(os.path.join(folder, STARTING))\n        claim, runner",
         (MODEL,),
         (
+            (
+                "hosts/attempts.py",
+                "        starting = _exists(os.path.join(folder, STARTING))\n",
+                "        starting = began\n",
+            ),
             (
                 "hosts/attempts.py",
                 "        has_exit, record = _read_exit(os.path.join(folder, EXIT))\n",
@@ -127,6 +192,7 @@ MUTATIONS = (
         "        if before is Status.DISPATCHED:\n            wishes[key] = _WISHES[status]\n",
         "        if before is Status.DISPATCHED:\n            statuses[key] = status\n",
         (SIMULATION,),
+        (_FOLD_GOES_ON,),
     ),
     Planted(
         "a lagging state file read as an edit",
@@ -145,6 +211,14 @@ MUTATIONS = (
         "        _check_conflicts(newest, edit, base)\n",
         "        pass\n",
         (SIMULATION,),
+        (_FOLD_GOES_ON,),
+    ),
+    Planted(
+        "an attempt's number used again after the journal was lost",
+        "app/launching.py",
+        ', self._numbers.get(f"{batch.batch_id}-{key}", -1)\n',
+        ", -1\n",
+        (SIMULATION,),
     ),
     Planted(
         "an attempt's number used again",
@@ -158,7 +232,7 @@ MUTATIONS = (
         "core/reconcile.py",
         "    remaining = launch_timeout_seconds(issue) - case.seconds_since_intent()\n",
         "    remaining = 0.0\n",
-        (f"{KILLED} {HOSTILE}",),
+        (SIMULATION,),
     ),
     Planted(
         "swallowed launches repeated for ever",
@@ -194,7 +268,7 @@ MUTATIONS = (
         "store/area.py",
         '        self.locks = os.path.join(self.root, ".locks")\n',
         '        self.locks = os.path.join(self.folder, ".locks")\n',
-        (f"{HOSTILE} -k lock",),
+        (f"{HOSTILE} -k area_removed",),
     ),
     Planted(
         "an acknowledged cancel that loses to a success",

@@ -67,6 +67,25 @@ def numbers_of_the_dead(crew: HostileCrew) -> None:
         one.wait()
 
 
+def number_of_a_runner_that_is_being_ended(crew: HostileCrew) -> None:
+    """Between the look at a runner and its signal it ends, and a bystander gets its number."""
+    crew.plan_issues(1)
+    orchestrator = crew.orchestrate(stop=["gangline.hosts.processes:signal_process", 1])
+    crew.wait_for_starts(1)
+    number = crew.runner_pid(1)
+    crew.run("cancel", "work", "1", check=0)
+    crew.stopped(orchestrator)
+    signal_and_wait(crew, [number], signal.SIGKILL)  # its agent is hung up with the pane, or reaped
+    bystander = take_number(crew, number)
+    orchestrator.send_signal(signal.SIGCONT)
+    assert crew.wait_for_end(orchestrator) == 1, orchestrator.text()
+    assert crew.recorded_statuses() == {"1": "cancelled"}
+    crew.judge()
+    assert bystander.poll() is None
+    bystander.kill()
+    bystander.wait()
+
+
 def few_numbers(crew: HostileCrew) -> None:
     """A batch whose numbers begin again all the time, with an orchestrator killed now and then."""
     issues = [crew.issue(n, after=[n - 3] if n > 3 else [], seconds="0.2") for n in range(1, 16)]
@@ -99,6 +118,13 @@ def few_numbers(crew: HostileCrew) -> None:
     assert len(set(pids)) < len(pids), "no number was ever given twice: nothing was tested"
 
 
+SCENARIOS = {
+    "numbers_of_the_dead": numbers_of_the_dead,
+    "number_of_a_runner_that_is_being_ended": number_of_a_runner_that_is_being_ended,
+    "few_numbers": few_numbers,
+}
+
+
 def main(scenario: str, room: str) -> int:
     try:
         _LAST.write_text(_LAST.read_text())
@@ -107,7 +133,7 @@ def main(scenario: str, room: str) -> int:
         return _CANNOT_BE
     crew = HostileCrew(Path(room))
     try:
-        {"numbers_of_the_dead": numbers_of_the_dead, "few_numbers": few_numbers}[scenario](crew)
+        SCENARIOS[scenario](crew)
     finally:
         crew.close()
     return 0

@@ -15,7 +15,10 @@ from hostile_stage import HostileCrew, end_machine, in_another_boot, run_inside
 from gangline.hosts.local import _RUNNER_CODE
 
 
-@pytest.mark.parametrize("scenario", ["numbers_of_the_dead", "few_numbers"])
+@pytest.mark.parametrize(
+    "scenario",
+    ["numbers_of_the_dead", "number_of_a_runner_that_is_being_ended", "few_numbers"],
+)
 def test_process_number_that_is_given_again_means_nobody(tmp_path: Path, scenario: str) -> None:
     run_inside(scenario, tmp_path)
 

@@ -121,7 +121,9 @@ class Runner:
         try:
             fd = system.open(runner.STARTING, flags, dir_fd=self.attempt.fd)
             process = self.agent.process
-            system.write(fd, b'{"pid":%d,"startTicks":%d}' % (process.pid, process.ticks))
+            data = b'{"pid":%d,"startTicks":%d}' % (process.pid, process.ticks)
+            while data:
+                data = data[system.write(fd, data) :]
             system.close(fd)
         except OSError:
             return

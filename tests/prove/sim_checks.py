@@ -25,6 +25,7 @@ from gangline.core.events import (
     Dispatched,
     Edited,
     Ended,
+    KillOrdered,
     Outcome,
     Reaping,
     Reopened,
@@ -37,7 +38,8 @@ from gangline.core.events import (
 )
 from gangline.core.model import TERMINAL, Status
 
-_TERMINAL = {status.value for status in TERMINAL}
+_VOIDS_MAX = 3
+_LAUNCH_SECONDS = 10.0
 
 
 class Checks:
@@ -49,7 +51,10 @@ class Checks:
         self.events = {}  # seq -> event
         self.intended = {}  # attempt id -> issue key
         self.boots = {}  # attempt id -> boot of its intent
+        self.begun = {}  # attempt id -> its intent
         self.closed = {}  # attempt id -> the event that closed it
+        self.killed = set()  # attempts whose end is our own doing
+        self.voids = {}  # issue -> launches in a row that came to nothing
         self.started = set()
         self.unsure = None  # the state file as a power cut left it
         self.batch_id = "b1"
@@ -99,20 +104,29 @@ class Checks:
             world.fail(f"event {event.seq} was committed twice")
         self.committed[event.seq] = encode_event(event)[:-1]
         self.events[event.seq] = event
+        self.people.has_journal = True
         world.say("journal", f"{event.seq} {type(event).__name__}", event)
         self._promise(event)
         match event:
             case Dispatched():
+                self._check_number(event)
                 self.intended[self._attempt(event)] = event.issue
                 self.boots[self._attempt(event)] = event.boot_id
+                self.begun[self._attempt(event)] = event
             case Voided() | Ended():
                 self._closes(event)
+            case KillOrdered():
+                self.killed.add(self._attempt(event))
             case Reaping():
                 runner = self._runner(self._attempt(event))
                 if runner is not None:
                     world.fail(f"{self._attempt(event)} is reaped while its runner lives")
-            case Edited(by="file") if not self.people.edits:
-                world.fail("an edit of the state file that nobody made")
+            case Retried() | Reopened():
+                self.voids[event.issue] = 0
+            case Edited():
+                self.voids.update(dict.fromkeys(event.statuses, 0))
+                if event.by == "file" and not self.people.edits:
+                    world.fail("an edit of the state file that nobody made")
 
     def _promise(self, event):
         """What was written by a process that died before it was sure comes first."""
@@ -146,8 +160,49 @@ class Checks:
         if isinstance(event, Voided):
             if attempt_id in self.started:
                 world.fail(f"{attempt_id} is recorded as void, and its agent ran")
+            self._count_void(event)
             return
+        self.voids[event.issue] = 0
         self._is_true(event, attempt_id)
+
+    def _check_number(self, event):
+        """An attempt's number exceeds every folder's that is there (DESIGN.md section 3)."""
+        path = f"{self.paths.attempts}/{self._attempt(event)}"
+        try:
+            self.world.disk.find(path)
+        except OSError:
+            return
+        self.world.fail(f"{self._attempt(event)} is intended, and its folder is there already")
+
+    def _count_void(self, event):
+        """A launch has its time, and three in a row that come to nothing are failed."""
+        attempt_id = self._attempt(event)
+        on_its_way = any(
+            process.kind == "runner" and process.owner.attempt_id == attempt_id
+            for process in self.world.living()
+        )
+        if event.counted and on_its_way and self._is_young(attempt_id):
+            self.world.fail(f"{attempt_id} is given up while its runner is on its way")
+        count = self.voids.get(event.issue, 0) + 1 if event.counted else 0
+        if count >= _VOIDS_MAX and event.to is Status.PENDING:
+            self.world.fail(f"{event.issue} is launched again after {count} launches in vain")
+        self.voids[event.issue] = count if event.to is Status.PENDING else 0
+
+    def _is_young(self, attempt_id):
+        """Whether it was fenced before its time, on the tmux server that it was meant for.
+
+        A claim that is not ours is a runner's that died before its agent: such a one is void too.
+        """
+        intent, server = self.begun.get(attempt_id), self.machine.tmux_server()
+        if intent is None or server is None or intent.server != server.id.text:
+            return False
+        if self.world.boot_seconds() - intent.boot_seconds >= _LAUNCH_SECONDS:
+            return False
+        try:
+            node = self.world.disk.find(f"{self.paths.attempts}/{attempt_id}/claim")
+        except OSError:
+            return False
+        return b'"void"' in node.data
 
     def _is_true(self, event, attempt_id):
         """What is recorded of an agent's end is what the agent itself knows."""
@@ -157,6 +212,9 @@ class Checks:
         untrue = False
         if event.outcome is Outcome.COMPLETED:
             untrue = record.get("code") != 0 and not has_word
+        elif event.outcome is Outcome.FAILED:
+            by_itself = record.get("code", 129) not in (0, 129, 143)
+            untrue = not (by_itself or has_word or attempt_id in self.killed)
         elif event.outcome is Outcome.DIED:
             untrue = record.get("code", 129) not in (129, 143) and not self._is_vague(attempt_id)
         if untrue:
@@ -225,6 +283,12 @@ class Checks:
         if read["seq"] <= self.last:
             statuses = {key: Status(status) for key, status in read["status"].items()}
             self._observe(Read(statuses, read["seq"]))
+
+    def journal_lost(self):
+        """What is committed from here on begins with the state file; who has run stays known."""
+        self.committed, self.events, self.closed, self.voids = {}, {}, {}, {}
+        self.last = 0
+        self.promises.memory = self.promises.memory._replace(spent=())
 
     def _journal(self):
         disk = self.world.disk

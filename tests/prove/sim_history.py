@@ -9,6 +9,7 @@ import traceback
 from dataclasses import dataclass, field
 
 from sim_checks import Checks
+from sim_faults import Faults
 from sim_machine import Dispatcher, Machine, SimProcesses, SimTmux, Waiter, wall_text
 from sim_people import People
 from sim_system import Gone, Installed
@@ -99,12 +100,14 @@ class History:
         great = self.rng.random() < _GREAT
         self.size = issues or (200 if great else self.rng.randint(3, 12))
         self.fault_seconds = self.rng.choice((60.0, 300.0, 900.0)) + self.size * 5
-        self.pace = self.rng.choice((5.0, 20.0, 60.0))  # seconds between two faults of a kind
+        pace = self.rng.choice((5.0, 20.0, 60.0))
+        self.faults = Faults(self.world, self.machine, self.people, self.checks, self.paths, pace)
         self.poll_seconds = self.rng.choice((2.0, 30.0))
-        self.is_recovering = False
         self.lives = 0
         kinds = [kind for kind in FAULTS if self.rng.random() < 0.6]
         self.world.without |= set(FAULTS) - set(kinds)
+        if self.world.chance("launch", 0.05):  # nobody ever comes to the claims of this issue
+            self.machine.unlaunchable = str(self.rng.randint(1, self.size))
 
     # -- the plan ------------------------------------------------------------------------------
 
@@ -161,9 +164,7 @@ class History:
         world = self.world
         world.disk.make(world.disk.root, "w", is_folder=True)
         world.disk.sync_all()
-        for kind, happen in self._faults():
-            if kind not in world.without:
-                self._again(kind, happen)
+        self.faults.begin()
         world.at(self.fault_seconds, self.calm_down)
         self.event = BatchStarted(
             format=1,
@@ -178,23 +179,11 @@ class History:
             self.lives += 1
             if self.lives > _LIVES_MAX:
                 world.fail(f"{_LIVES_MAX} orchestrators, and no end")
-            self._pause(self.rng.choice((0.01, 0.5, 30.0)))
+            self.faults.wait(self.rng.choice((0.01, 0.5, 30.0)))
             if world.now > 1000.0 + self.fault_seconds + _CALM_SECONDS_MAX:
                 world.fail("the batch does not come to its end")
         self.checks.at_the_end()
         world.say("history", "the batch is over")
-
-    def _pause(self, seconds):
-        """Time without an orchestrator; boots again if the machine goes down."""
-        try:
-            self.world.pass_time(self.world.now + seconds)
-        except Gone:
-            self.boot()
-
-    def boot(self):
-        self.machine.watcher = self.machine.server = None
-        self.world.power_on()
-        self.checks.after_crash(power=True)
 
     def calm_down(self):
         """No more faults: what people held or paused is let go."""
@@ -216,92 +205,13 @@ class History:
         self.people.command("release everything", release)
         self.world.at(200.0, self.release_all)
 
-    # -- faults --------------------------------------------------------------------------------
-
-    def _faults(self):
-        return (
-            ("kill", self.kill_something),
-            ("power", self.power_fails),
-            ("server", self.machine.server_dies),
-            ("probe", self.hide_something),
-            ("clock", self.set_clock),
-            ("people", self.people.something),
-            ("edit", self.people.begin_edit),
-            ("crash", self.kill_orchestrator),
-        )
-
-    def _again(self, kind, happen):
-        rare = {"power": 8.0, "server": 8.0, "edit": 3.0}.get(kind, 1.0)
-        delay = self.world.stream(kind).expovariate(1 / (self.pace * rare))
-        self.world.at(delay, self._fault, kind, happen)
-
-    def _fault(self, kind, happen):
-        if self.world.calm:
-            return
-        self._again(kind, happen)
-        happen()
-
-    def kill_something(self):
-        rng = self.world.stream("kill")
-        living = [p for p in self.world.living() if p.kind in ("runner", "agent")]
-        if living:
-            process = rng.choice(living)
-            number = rng.choice((9, 9, 15, 1))
-            self.world.say("somebody", f"signal {number} for a {process.kind}", process.pid)
-            self.world.signal(process.pid, number)
-
-    def power_fails(self):
-        in_order = self.world.stream("power").random() < 0.3
-        self.crashed()
-        self.world.power_off("", in_order=in_order)
-
-    def hide_something(self):
-        rng = self.world.stream("probe")
-        until = self.world.now + rng.choice((0.5, 5.0, 40.0))
-        attempts = list(self.checks.intended)[-6:]
-        if rng.random() < 0.15 or not attempts:
-            self.world.hidden_until = until
-            self.world.say("disk", "the process table cannot be read until", until)
-            return
-        attempt = rng.choice(attempts)
-        name = rng.choice(("claim", "lock", "starting", "exit.json"))
-        end = f"{attempt}/{name}"
-        if rng.random() < 0.2:
-            end = f"issue-{self.checks.intended[attempt]}.exit"
-        self.world.unreadable[end] = until
-        self.world.say("disk", f"{end} cannot be read until", until)
-
-    def set_clock(self):
-        seconds = self.world.stream("clock").choice((-3600.0, 3600.0, -5.0, 30.0, 86400.0))
-        self.world.wall_offset += seconds
-        self.world.say("clock", f"the wall clock steps by {seconds:.0f} s")
-
-    def kill_orchestrator(self):
-        main = self.world.main
-        if main is not None and not main.dead:
-            rng = self.world.stream("crash")
-            if rng.random() < 0.2 and self.machine.watcher is not None:
-                self.machine.watcher.signal = 15
-                self.world.say("somebody", "signal 15 for the orchestrator")
-            else:
-                self.crashed()
-                self.world.say("orchestrator", "killed by a signal")
-                self.world.end(main)
-
-    def crashed(self):
-        """Count a crash of the orchestrator, and a pair if its recovery was hit."""
-        main = self.world.main
-        if main is not None and not main.dead:
-            self.world.counts.crashes += 1
-            self.world.counts.crash_pairs += self.is_recovering
-
     # -- a life of an orchestrator -------------------------------------------------------------
 
     def live(self):
         """From its start to its end, whatever that is; whether the batch is over."""
         world = self.world
         process = world.main = world.spawn("orchestrator")
-        self._plan_crash(process)
+        self.faults.plan_crash(process)
         world.actor = process
         code = None
         try:
@@ -309,8 +219,8 @@ class History:
         except Gone:
             if process.kill_at and process.calls >= process.kill_at:
                 world.counts.crashes += 1
-                world.counts.crash_pairs += self.is_recovering
-            self.is_recovering = True
+                world.counts.crash_pairs += self.faults.is_recovering
+            self.faults.is_recovering = True
         except GanglineError as error:
             self._judge(process, error)
         except OSError as error:
@@ -321,37 +231,23 @@ class History:
             world.actor = world.main = None
             self.machine.watcher = None
         if world.is_off:
-            self.boot()
+            self.faults.boot()
             return False
         world.end(process)
         self.checks.after_crash(power=False)
         return code is not None and code != EXIT_INTERRUPTED and self.is_over
 
-    def _plan_crash(self, process):
-        """Where it will be hit, counted in its own calls; often in the midst of its recovery."""
-        world = self.world
-        rng = world.stream("crash-plan")
-        chance = 0.6 if self.is_recovering else 0.35
-        near = rng.randint(1, 120) if self.is_recovering else int(rng.expovariate(1 / 400)) + 1
-        if not self.checks.committed:  # the beginning is there once only
-            near, chance = rng.randint(1, 60), 0.7
-        for kind in ("crash", "power"):
-            if world.chance(kind, chance if kind == "crash" else chance / 6):
-                process.kill_at, process.cut_power = near, kind == "power"
-        if world.chance("disk", 0.15):
-            process.refuse_at = int(rng.expovariate(1 / 300)) + 1
-
     def _judge(self, process, error):
         """An orchestrator may end with an error only where somebody made one."""
         world = self.world
         world.say("orchestrator", f"ends: {error.message}", *error.causes)
-        self.is_recovering = False
+        self.faults.is_recovering = False
         of_edit = "the state file was changed" in error.message and self.people.edits
         if not (process.was_refused or of_edit):
             world.fail(f"the orchestrator ends with an error: {error.message}")
 
     def recovered(self):
-        self.is_recovering = False
+        self.faults.is_recovering = False
 
     def orchestrate(self):
         """As app/running.py: lock, load or begin, run; then let go."""

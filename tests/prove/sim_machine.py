@@ -26,7 +26,7 @@ class Machine:
         self.witness = Witness()
         self.watcher = None  # the waiter of the living orchestrator
         self.server = None
-        self.refusals = {}
+        self.unlaunchable = None  # the issue whose launches nobody ever sees come to their claim
         self.on_claim = lambda attempt_id: None
         self.on_start = lambda agent: None
         self.on_gone = lambda issue, attempt_id: None
@@ -65,6 +65,14 @@ class Machine:
         server.panes[pane] = SimpleNamespace(mark=mark, process=runner.process)
         self.world.at(delay, runner._step, runner.begin)
         return pane, runner.process.pid
+
+    def open_deaf_pane(self, mark):
+        """A pane in which something waits that is no runner."""
+        server = self.need_server()
+        pane = f"%{len(server.panes)}"
+        process = self.world.spawn("shell")
+        server.panes[pane] = SimpleNamespace(mark=mark, process=process)
+        return SimpleNamespace(pane=pane, pid=process.pid)
 
     def open_pane_in_boot(self, boot, *arguments):
         if boot == self.world.boot and self.tmux_server() is not None:
@@ -233,6 +241,9 @@ class SimTmux:
         folder, mark = argv[5], argv[7]
         issue = title.split()[0][1:]
         delay = rng.uniform(0.005, 0.03)
+        if issue == self._machine.unlaunchable:
+            world.say("tmux", "a launch is swallowed", folder.rpartition("/")[2])
+            return self._machine.open_deaf_pane(mark)
         if not world.chance("launch", 0.12):
             pane, pid = self._machine.open_pane(folder, issue, mark, delay)
             return SimpleNamespace(pane=pane, pid=pid)

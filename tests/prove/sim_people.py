@@ -32,7 +32,15 @@ class People:
         self.rng = world.stream("people")
         self.acknowledged = []  # (seq, command) of what was answered with success
         self.edits = 0
+        self.has_journal = False  # without one a state that cannot be used stays as it is
+        self.journals = 0  # that were lost
         self.joined = 0
+
+    def forget(self):
+        """The journal was lost, and with it what was acknowledged since the state was written."""
+        self.acknowledged = []
+        self.has_journal = False
+        self.journals += 1
 
     # -- commands ------------------------------------------------------------------------------
 
@@ -162,9 +170,11 @@ class People:
         if self.rng.random() < 0.06:
             what, text = "rubbish", text[: self.rng.randint(1, len(text))]
         delay = self.rng.choice((0.0, 0.01, self.rng.uniform(0.1, 20.0)))
-        self.world.at(delay, self._end_edit, what, text)
+        self.world.at(delay, self._end_edit, what, text, self.journals)
 
-    def _end_edit(self, what, text):
+    def _end_edit(self, what, text, journals):
+        if not self.has_journal or journals != self.journals:
+            return
         process = self.world.spawn("people-editor")
         self.edits += 1
         try:

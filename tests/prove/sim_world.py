@@ -29,6 +29,8 @@ FAULTS = (
     "clock",  # the wall clock is set
     "people",  # commands
     "edit",  # the state file is changed by hand
+    "pause",  # the orchestrator is held up between two of its calls, and the others go on
+    "journal",  # the journal is lost, with what of the state file a power cut took
 )
 _SECONDS_OF = {"fsync": 0.0006, "mkdir": 0.0001}
 _SECONDS_OF_A_CALL = 0.00004
@@ -54,7 +56,8 @@ class Process:
     """One process: its open files and, counted in its own calls, what is going to hit it.
 
     Attributes:
-        kill_at, refuse_at: At which of its calls it is killed, or the disk begins to refuse.
+        kill_at, refuse_at, hold_at: At which of its calls it is killed, the disk begins to refuse,
+            or it is held up.
         on_signal: What it does when it is signalled; None: it dies.
     """
 
@@ -68,6 +71,7 @@ class Process:
     calls: int = 0
     kill_at: int = 0
     refuse_at: int = 0
+    hold_at: int = 0
     cut_power: bool = False  # at kill_at the machine goes, not only the process
     was_refused: bool = False
     on_signal: object = None
@@ -201,6 +205,8 @@ class World:
         process.calls += 1
         if not self.depth:
             self.now += _SECONDS_OF.get(kind, _SECONDS_OF_A_CALL)
+            if process.calls == process.hold_at:
+                self.now += self._pause(process, path)
             heap = self._heap
             while heap and heap[0][0] <= self.now:
                 self._happen()
@@ -216,6 +222,22 @@ class World:
         if self.unreadable and kind in ("open", "stat"):
             self._hide(path)
         return None
+
+    def hold_up(self, process):
+        """Choose the call before which it is held up next."""
+        process.hold_at = process.calls + 1 + int(self.stream("pause").expovariate(1 / 60))
+
+    def _pause(self, process, path):
+        """How long a busy machine, or a Ctrl-Z, lets it wait between two of its calls.
+
+        Mostly between two reads of one attempt: what they tell belongs together.
+        """
+        rng = self.stream("pause")
+        if "/attempts/" not in path and rng.random() < 0.8:
+            process.hold_at = process.calls + rng.randint(1, 3)
+            return 0.0
+        self.hold_up(process)
+        return 0.0 if self.calm else rng.random() * rng.choice((0.01, 0.1, 1.0, 10.0))
 
     def _check_alive(self, process):
         if process.dead:

@@ -321,7 +321,9 @@ def note_session(attempt: Attempt, pid: int) -> None:
     except OSError:  # no /proc: another system
         return
     try:
-        os.write(fd, b'{"pid":%d,"startTicks":%d}' % (pid, start))
+        data = b'{"pid":%d,"startTicks":%d}' % (pid, start)
+        while data:  # half of it would tell nothing
+            data = data[os.write(fd, data) :]
     except OSError:
         pass  # the disk is full: the mark is left to know it by
     finally:

@@ -2,7 +2,7 @@
 clocks are others. Python imports this first where it is on PYTHONPATH; `GANGLINE_HOSTILE` says what
 is done, in JSON:
 
-    {"stop": ["MODULE:CLASS.METHOD", N]}   SIGSTOP itself just before the Nth call
+    {"stop": ["MODULE:[CLASS.]NAME", N]}   SIGSTOP itself just before the Nth call
     {"wall": PATH}                         the wall clock is off by the seconds in this file
     {"boot_ahead": N}                      the boot clock is N seconds ahead (a suspension)
     {"boot_rate": N}                       it runs N times as fast
@@ -22,8 +22,9 @@ import time
 
 def _stop_before(place, nth):
     module, _, path = place.partition(":")
-    owner_name, _, name = path.partition(".")
-    owner = getattr(importlib.import_module(module), owner_name)
+    owner_name, _, name = path.rpartition(".")
+    owner = importlib.import_module(module)
+    owner = getattr(owner, owner_name) if owner_name else owner
     original = getattr(owner, name)
     calls = 0
 

@@ -19,7 +19,7 @@ from store_builders import (
 )
 
 from gangline.core.digest import digest_matches
-from gangline.core.events import Edited, Paused
+from gangline.core.events import Edited, Paused, Resumed
 from gangline.core.model import IssueSpec, Status
 from gangline.errors import EXIT_STATE, StateError
 from gangline.store.area import areas
@@ -193,6 +193,20 @@ class TestJournalLost:
         os.unlink(store.paths.state)
         rebuilt = reload(store)
         assert contents(rebuilt.batch) == contents(again.batch)
+
+    def test_its_state_file_that_a_power_cut_brings_back_is_not_taken_for_the_new_one_s(
+        self, store
+    ):
+        old = read(store.paths.state)
+        os.unlink(store.paths.journal)
+        again = load(store.paths)
+        while again.batch.seq < store.batch.seq:
+            with again.transaction(f"2026-02-02T00:00:00.{again.batch.seq:03d}Z") as moment:
+                moment.record(Resumed() if again.batch.paused else Paused())
+        again.close()
+        write(store.paths.state, old)
+        assert contents(reload(store).batch) == contents(again.batch)
+        assert rejected(store) == []
 
     def test_unknown_keys_of_the_state_file_are_kept(self, store):
         raw = msgspec.json.decode(read(store.paths.state))
