@@ -10,7 +10,6 @@ import hashlib
 import os
 import random
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -267,11 +266,11 @@ def replay(
     seed: int,
     per_moment: int,
     lies: Callable[[Step], bool] | None = None,
-    enough: int = sys.maxsize,
+    until: str | None = None,
 ) -> Tally:
     """Look at the states of a recording, each different one once; see `Recording.moments`.
 
-    It ends after so many states with something wrong in them.
+    It ends at the first thing wrong that has the words `until` in it.
     """
     tally = Tally(dict.fromkeys(LAWS, 0), dict.fromkeys(LAWS, 0), [])
     known: set[bytes] = set()
@@ -286,9 +285,10 @@ def replay(
                 known.add(key)
                 tally.looked_at[law] += 1
                 shelf.lay_out(moment.state)
-                tally.wrong.extend(f"{law}: {problem}" for problem in check(moment, shelf.folder))
+                problems = check(moment, shelf.folder)
+                tally.wrong.extend(f"{law}: {problem}" for problem in problems)
                 shelf.forget_changes()
-                if len(tally.wrong) >= enough:
+                if until is not None and any(until in problem for problem in problems):
                     return tally
     return tally
 

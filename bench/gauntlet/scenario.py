@@ -71,18 +71,19 @@ _RUNNER = r"""#!/bin/sh
 folder=$5
 rest=${folder%-a*}
 role=runner-${rest##*-}-${folder##*-a}
-plan=ROOM/faults/$role
-if [ ! -e "$plan" ] && [ ! -e ROOM/faults/all-runners ]; then exec PYTHON "$@"; fi
+plan=@ROOM@/faults/$role
+if [ ! -e "$plan" ] && [ ! -e @ROOM@/faults/all-runners ]; then exec @PYTHON@ "$@"; fi
 [ -e "$plan" ] || plan=/dev/null
 mark=$GANGLINE_MARK
 unset GANGLINE_MARK
-exec strace -DDD STRACE -E "GANGLINE_MARK=$mark" $(cat "$plan") -o "ROOM/traces/$role" PYTHON "$@"
+set -- -o "@ROOM@/traces/$role" @PYTHON@ "$@"
+exec strace -DDD @STRACE@ -E "GANGLINE_MARK=$mark" $(cat "$plan") "$@"
 """
 _CANCEL = r"""#!/bin/sh
-plan=ROOM/faults/cancel
-export PYTHONPATH=PACKAGE
-if [ ! -e "$plan" ]; then exec PYTHON -m gangline "$@"; fi
-exec strace STRACE $(cat "$plan") -o ROOM/traces/cancel PYTHON -m gangline "$@"
+plan=@ROOM@/faults/cancel
+export PYTHONPATH=@PACKAGE@
+if [ ! -e "$plan" ]; then exec @PYTHON@ -m gangline "$@"; fi
+exec strace @STRACE@ $(cat "$plan") -o @ROOM@/traces/cancel @PYTHON@ -m gangline "$@"
 """
 
 
@@ -125,10 +126,10 @@ class Theatre(Project):
         (room / "ledger").touch()
         (room / "agent.sh").write_text(_AGENT)
         for name, text in (("python", _RUNNER), ("gangline", _CANCEL)):
-            script = text.replace("ROOM", shlex.quote(str(room)))
-            script = script.replace("PYTHON", shlex.quote(sys.executable))
-            script = script.replace("PACKAGE", shlex.quote(self.environment["PYTHONPATH"]))
-            script = script.replace("STRACE", shlex.join([*_TRACE, "-s", str(bytes_traced)]))
+            script = text.replace("@ROOM@", shlex.quote(str(room)))
+            script = script.replace("@PYTHON@", shlex.quote(sys.executable))
+            script = script.replace("@PACKAGE@", shlex.quote(self.environment["PYTHONPATH"]))
+            script = script.replace("@STRACE@", shlex.join([*_TRACE, "-s", str(bytes_traced)]))
             (room / name).write_text(script)
             (room / name).chmod(0o755)
         self.commands: list[Command] = []
@@ -286,6 +287,10 @@ class Play:
         for role, inject in faults.items():
             if not role.startswith("command-"):
                 theatre.lay_fault(role, inject)
+
+    def struck(self, role: str) -> bool:
+        """Whether a fault was laid out for this process."""
+        return bool(self._faults.get(role))
 
     def perform(self) -> None:
         """Play to the end; `theatre.trouble` says what should not have been."""

@@ -122,7 +122,7 @@ def test_a_sync_that_is_left_out_is_found(recording, what, lies, found):
         SEED,
         per_moment=2,
         lies=lambda step: lies(step.paths[0].replace(".workspace", "")),
-        enough=1,
+        until=found,
     )
     assert any(found in problem for problem in tally.wrong), set(tally.wrong)
 
