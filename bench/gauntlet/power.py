@@ -267,13 +267,16 @@ def replay(
     per_moment: int,
     lies: Callable[[Step], bool] | None = None,
     until: str | None = None,
+    share: float = 1.0,
 ) -> Tally:
-    """Look at the states of a recording, each different one once; see `Recording.moments`.
+    """Look at the states of a recording, each different one once, or at a share of them.
 
-    It ends at the first thing wrong that has the words `until` in it.
+    The other arguments are those of `Recording.moments`. It ends at the first thing wrong that has
+    the words `until` in it.
     """
     tally = Tally(dict.fromkeys(LAWS, 0), dict.fromkeys(LAWS, 0), [])
     known: set[bytes] = set()
+    dice = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="gauntlet-disk-", dir=_MEMORY) as room, another_boot():
         shelf = Shelf(Path(room))
         for law, possible, moments in recording.moments(seed, per_moment, lies):
@@ -283,6 +286,8 @@ def replay(
                 if key in known:
                     continue
                 known.add(key)
+                if dice.random() >= share:
+                    continue
                 tally.looked_at[law] += 1
                 shelf.lay_out(moment.state)
                 problems = check(moment, shelf.folder)

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from gauntlet.injection import KILL, SHARED, Gauntlet, Target, beside
+from gauntlet.hostile import ROUNDS, race
+from gauntlet.injection import Gauntlet, beside
 from gauntlet.power import Recording, Tally, pick, replay, resume
 from gauntlet.report import Row, row_of, write_report
 from gauntlet.scenario import make_room
+from gauntlet.targets import KILL, SHARED, Target
 
 _RECORDINGS = 3
 
@@ -27,7 +29,7 @@ def main() -> int:
             ("watch", gauntlet.watch),
             ("kill", gauntlet.kill),
             ("children", gauntlet.kill_children),
-            ("pairs", lambda: gauntlet.kill_pairs(options.pairs)),
+            ("pairs", lambda: gauntlet.kill_pairs(gauntlet.pairs(options.pairs))),
             ("refuse", gauntlet.refuse),
             ("full", lambda: gauntlet.fill_disk(options.full)),
         ):
@@ -35,9 +37,12 @@ def main() -> int:
                 continue
             parts.append(play())
             print(row_of(parts[-1]).text(), flush=True)
+        rows = [row_of(part) for part in parts]
+        if not options.only or "race" in options.only:
+            rows.append(race(gauntlet.pool, seed, options.races))
+            print(rows[-1].text(), flush=True)
     finally:
         gauntlet.close()
-    rows = [row_of(part) for part in parts]
     if not options.only or "power" in options.only:
         rows += _cut_power(seed, gauntlet.watched, options.states, options.resumes)
     missing = {part.name: sorted(part.sites - part.hit) for part in parts[1:]}
@@ -62,8 +67,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--full", type=int, default=12, help="full disks")
     parser.add_argument("--states", type=int, default=6, help="ways for names a moment and law")
     parser.add_argument("--resumes", type=int, default=20, help="real resumes a recording")
+    parser.add_argument("--races", type=int, default=ROUNDS)
     parser.add_argument(
-        "--only", nargs="*", help="watch, kill, children, pairs, refuse, full, power"
+        "--only", nargs="*", help="watch, kill, children, pairs, refuse, full, race, power"
     )
     return parser.parse_args()
 
