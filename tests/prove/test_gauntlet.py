@@ -112,7 +112,7 @@ def test_a_write_sync_rename_or_link_that_is_refused_costs_nothing(gauntlet):
 
 
 def test_every_state_that_a_power_cut_may_leave_is_started_from(recording):
-    tally = replay(recording, SEED, per_moment=2, share=0.3)
+    tally = replay(recording.steps, SEED, per_moment=2, share=0.3)
     assert tally.wrong == []
     assert min(tally.looked_at.values()) > 300
 
@@ -128,7 +128,7 @@ def test_every_state_that_a_power_cut_may_leave_is_started_from(recording):
 )
 def test_a_sync_that_is_left_out_is_found(recording, what, lies, found):
     tally = replay(
-        recording,
+        recording.steps,
         SEED,
         per_moment=2,
         lies=lambda step: lies(step.paths[0].replace(".workspace", "")),
