@@ -198,11 +198,9 @@ class Sites:
 def sites_of(calls: Iterable[Call], role: str, folder: str) -> list[tuple[Call, list[str]]]:
     """The calls that change something, each with its sites; the program's own start is left out."""
     name = Sites(role, folder)
-    started = False
     found = []
-    for call in calls:
-        if call.name == "execve" and not started:
-            started = True
+    for place, call in enumerate(calls):
+        if place == 0 and call.name == "execve":
             continue
         sites = name.of(call)
         if sites:

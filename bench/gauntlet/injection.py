@@ -23,7 +23,8 @@ from gauntlet.targets import KILL, SHARED, WORKTREES, Aim, Target, role_name, ta
 ERRORS = ("ENOSPC", "EIO", "EINTR")
 _KILLED = (-9, 137)
 _REFUSED = (2, 4)  # 2: before anything of a batch is there
-_WATCHED_PLAYS = 3
+PAIRS = "killed, and its recovery killed, then resumed"
+WATCHED_PLAYS = 3
 _ROUNDS_MAX = 6
 _PROGRESS = 50  # plays between two words to whoever waits
 # Two plays: every transition in a shared folder; and worktrees, made by git in a second thread.
@@ -139,6 +140,7 @@ class Gauntlet:
         self.pool = ThreadPoolExecutor(workers)
         self._repeats = repeats
         self.watched: list[Target] = []
+        self.seen_in: Counter[str] = Counter()  # in how many of the watched plays a site was
         self._recoveries: dict[Target, list[Target]] = {}
 
     def close(self) -> None:
@@ -147,7 +149,7 @@ class Gauntlet:
 
     # -- watching --------------------------------------------------------------------------
 
-    def watch(self, plays: int = _WATCHED_PLAYS) -> Part:
+    def watch(self, plays: int = WATCHED_PLAYS) -> Part:
         """Play without any fault, to see what is called."""
         part = Part("watched, nothing struck")
         jobs = [(play, dict.fromkeys(_WATCHED[play], "")) for play in (SHARED, WORKTREES)] * plays
@@ -155,6 +157,7 @@ class Gauntlet:
         for result in self.pool.map(lambda job: perform(*job), jobs):
             part.results.append(result)
             self.watched += result.seen
+            self.seen_in.update(_sites(result.seen))
         part.seconds = time.monotonic() - began
         part.sites = _sites(self.watched)
         part.hit = part.sites
@@ -162,7 +165,7 @@ class Gauntlet:
         return part
 
     def _sample(self, targets: Sequence[Target], repeats: int) -> Iterator[Target]:
-        """Of each site the first call, the last and others between, so many at most."""
+        """Of each site the first call, the last and others between, so many; of one alone any."""
         groups: dict[str, list[Target]] = defaultdict(list)
         for target in dict.fromkeys(targets):
             for site in target.sites:
@@ -170,9 +173,9 @@ class Gauntlet:
         chosen: dict[Target, None] = {}
         for group in groups.values():
             group.sort(key=lambda target: (target.role, target.ordinal))
-            ends = [group[0], group[-1]][:repeats]
+            ends = list(dict.fromkeys([group[0], group[-1]])) if repeats > 1 else []
             rest = [target for target in group if target not in ends]
-            more = self._dice.sample(rest, min(len(rest), max(0, repeats - len(ends))))
+            more = self._dice.sample(rest, min(len(rest), repeats - len(ends)))
             chosen |= dict.fromkeys([*ends, *more])
         yield from chosen
 
@@ -230,7 +233,7 @@ class Gauntlet:
 
     def kill_pairs(self, pairs: Sequence[tuple[Aim, Aim]]) -> Part:
         """Kill a command at one call, and its recovery at another; or a runner and a command."""
-        part = Part("killed, and its recovery killed, then resumed")
+        part = Part(PAIRS)
         part.sites = _sites([t for seen in self._recoveries.values() for t in seen])
         part.calls = sum(map(len, self._recoveries.values()))
         began = time.monotonic()
@@ -280,7 +283,7 @@ class Gauntlet:
         names = (*WRITES, *SYNCS, *RENAMES, *LINKS)
         every = [t for t in self.watched if t.name in names and t.is_file]
         part.calls = len(ERRORS) * len(set(every))
-        sites = {aim.site for aim in only} if only else _sites(every)
+        sites = {aim.site for aim in only} if only else _once(_sites(every))
         part.sites = {f"{site} error={error}" for site in sites for error in ERRORS}
         began = time.monotonic()
         for _ in range(_ROUNDS_MAX):
@@ -334,6 +337,12 @@ class Gauntlet:
 
 def _sites(targets: Sequence[Target]) -> set[str]:
     return {site for target in targets for site in target.sites}
+
+
+def _once(sites: set[str]) -> set[str]:
+    """Without what the play with worktrees does as the other one does it."""
+    there = f" ({WORKTREES})"
+    return {site for site in sites if there not in site or site.replace(there, "") not in sites}
 
 
 def _told(result: Result, *aims: Aim) -> Result:

@@ -105,13 +105,14 @@ class Born:
 
 
 class _Replies:
-    """Two lines from the nursery: the process, then its exit code."""
+    """Two lines: the process, then its exit code."""
 
     def __init__(self, channel: socket.socket) -> None:
         self.channel = channel
         self.unread = 2
 
     def readline(self) -> bytes:
+        """The next line; the command sends the first when it is ready, the nursery the second."""
         line = b""
         while not line.endswith(b"\n"):
             data = self.channel.recv(1)
@@ -169,8 +170,8 @@ def the_nursery() -> Nursery:
 # -- the process itself ------------------------------------------------------------------------
 
 
-def _serve(path: str) -> dict[str, Any]:
-    """Fork a command for each request; returns only in the command, with the request."""
+def _serve(path: str) -> tuple[socket.socket, dict[str, Any]]:
+    """Fork a command for each request; returns only in the command, with who asked and for what."""
     with selectors.DefaultSelector() as selector, socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen(64)
@@ -191,9 +192,7 @@ def _serve(path: str) -> dict[str, Any]:
                 pid = os.fork()
                 if pid == 0:
                     os.setsid()
-                    channel.close()
-                    return request
-                channel.sendall(f"{pid}\n".encode())
+                    return channel, request
                 selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, channel))
 
 
@@ -204,9 +203,8 @@ def _report(pidfd: int, pid: int, channel: socket.socket) -> None:
         channel.sendall(f"{code}\n".encode())
 
 
-def _become(request: dict[str, Any]) -> None:
-    """Be in the place where the command is to be, and wait for the word to begin."""
-    os.closerange(3, 1024)  # what belongs to other commands
+def _become(channel: socket.socket, request: dict[str, Any]) -> None:
+    """Be in the place where the command is to be, say so, and wait for the word to begin."""
     output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for target, source in enumerate((nothing, output, output)):
@@ -216,8 +214,11 @@ def _become(request: dict[str, Any]) -> None:
     os.chdir(request["cwd"])
     sys.argv[1:] = request["argv"]
     gate = os.open(request["gate"], os.O_RDWR)
+    # What is called from here on is what strace may see: nothing that it counts.
+    channel.sendall(f"{os.getpid()}\n".encode())
     os.read(gate, 1)
-    os.closerange(3, 1024)
+    channel.detach()
+    os.closerange(3, 1024)  # what belongs to other commands, too
 
 
 def _allow_any_tracer() -> None:
@@ -237,9 +238,9 @@ def main() -> None:
 
     gc.collect()
     gc.freeze()
-    request = _serve(sys.argv[1])
+    channel, request = _serve(sys.argv[1])
     _allow_any_tracer()
-    _become(request)
+    _become(channel, request)
     hand.main()
 
 

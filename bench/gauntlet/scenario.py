@@ -38,6 +38,7 @@ BY_HAND = "by hand: "  # a fault aimed by hand.py; in a second line what strace 
 COMMANDS_MAX = 12  # of one act: more is a batch that never ends
 COMMAND_SECONDS_MAX = 240.0  # reached only by one that hangs
 LEFT_SECONDS_MAX = 60.0
+_LOOK_SECONDS = 0.02
 _TRACED = ",".join(f"?{name}" for name in TRACED)
 _QUIET = "--quiet=exit,path-resolution,personality,thread-execve"
 _TRACE = ["-f", "-b", "execve", _QUIET, "-y", "-ttt", "-e", f"trace={_TRACED}"]
@@ -157,10 +158,11 @@ class Theatre(Project):
 
     def cut_power(self) -> None:
         """End every process, and what was known of them; what is on disk is left to the caller."""
-        self.tmux("kill-server")
-        for pid in self.processes():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        while living := self.processes():  # the server too: the next one takes over its socket
+            for pid in living:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(_LOOK_SECONDS)
         self.commands, self.snapshots, self.trouble = [], [], []
         self._start_server()
 
@@ -363,7 +365,7 @@ class Play:
             if time.monotonic() > deadline:
                 self.theatre.trouble.append(f"processes are left: {left}")
                 return
-            time.sleep(0.02)
+            time.sleep(_LOOK_SECONDS)
 
 
 # 5 waits for one that fails, 8 for one that dies once, 6 fails by its signal file.
