@@ -346,10 +346,11 @@ def _once(sites: set[str]) -> set[str]:
 
 
 def _told(result: Result, *aims: Aim) -> Result:
-    """Put in the sites of processes that have killed themselves: no trace tells them."""
+    """Put in the sites of processes that have killed themselves: of it the trace tells no more."""
     for aim in aims:
         role = aim.target.role
-        if role in result.hit and result.faults[role].startswith(f"{BY_HAND}kill "):
+        by_hand = result.faults[role].startswith(f"{BY_HAND}kill ")
+        if by_hand and result.hit.get(role, ("",))[0].endswith(": kill"):
             result.hit[role] = (aim.site,)
     return result
 

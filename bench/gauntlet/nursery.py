@@ -8,6 +8,8 @@ first step, so calls are counted from the same one in each play.
     python -P nursery.py SOCKET      ends with its standard input
 """
 
+import atexit
+import ctypes
 import functools
 import gc
 import json
@@ -24,6 +26,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import gangline
 
 _LOOK_SECONDS = 0.002
 _SAFETY_SECONDS = 120.0  # reached only where something is broken
@@ -155,10 +159,6 @@ class Nursery:
 @functools.cache
 def the_nursery() -> Nursery:
     """The one of this process; it forks the Gangline that this process has loaded."""
-    import atexit
-
-    import gangline
-
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [str(Path(gangline.__path__[0]).parent), os.environ.get("PYTHONPATH", "")]
     )
@@ -223,9 +223,8 @@ def _become(channel: socket.socket, request: dict[str, Any]) -> None:
 
 def _allow_any_tracer() -> None:
     """strace is no ancestor of the commands; where Yama asks for one, this stands in for it."""
-    import ctypes
-
-    ctypes.CDLL(None).prctl(0x59616D61, -1, 0, 0, 0)  # PR_SET_PTRACER, PR_SET_PTRACER_ANY
+    anybody = ctypes.c_ulong(-1)
+    ctypes.CDLL(None).prctl(0x59616D61, anybody, 0, 0, 0)  # PR_SET_PTRACER
 
 
 def main() -> None:

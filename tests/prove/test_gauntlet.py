@@ -23,6 +23,7 @@ STEPS = [  # role, and what its site has: before each of these calls the process
     ("command-0", "run: write work/batch.journal.jsonl [batch-started]"),
     ("command-0", "run: fsync work/batch.journal.jsonl [dispatched]"),
     ("command-0", "run: write pipe"),
+    ("command-0", "run: unlink work/attempts/*/environment"),
     ("command-0", "run: write work/batch.journal.jsonl [launched]"),
     ("command-0", "run: write work/batch.journal.jsonl [ended]"),
     ("command-0", "run: rename work/batch.state.json.part -> work/batch.state.json [ended]"),
