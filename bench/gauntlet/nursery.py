@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -31,6 +32,7 @@ import gangline
 
 _LOOK_SECONDS = 0.002
 _SAFETY_SECONDS = 120.0  # reached only where something is broken
+_making = threading.Lock()  # plays are performed by several threads
 
 
 class Born:
@@ -134,11 +136,14 @@ class Nursery:
     """A process that forks commands, for as long as this one lives."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.mkdtemp(prefix="gauntlet-nursery-")
-        self._path = str(Path(self._folder, "socket"))
-        argv = [sys.executable, "-P", str(Path(__file__)), self._path]
+        self._path = str(Path(tempfile.mkdtemp(prefix="gauntlet-nursery-"), "socket"))
+        package = str(Path(gangline.__path__[0]).parent)
         self._process = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            [sys.executable, "-P", str(Path(__file__)), self._path],
+            env={**os.environ, "PYTHONPATH": package},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
         assert self._process.stdout is not None
         self._process.stdout.readline()  # it listens
@@ -153,15 +158,16 @@ class Nursery:
     def close(self) -> None:
         """End it."""
         self._process.communicate()
-        shutil.rmtree(self._folder)
+
+
+def the_nursery() -> Nursery:
+    """The one of this process: it forks the Gangline that this process has loaded."""
+    with _making:
+        return _make_nursery()
 
 
 @functools.cache
-def the_nursery() -> Nursery:
-    """The one of this process; it forks the Gangline that this process has loaded."""
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        [str(Path(gangline.__path__[0]).parent), os.environ.get("PYTHONPATH", "")]
-    )
+def _make_nursery() -> Nursery:
     made = Nursery()
     atexit.register(made.close)
     return made
@@ -181,6 +187,7 @@ def _serve(path: str) -> tuple[socket.socket, dict[str, Any]]:
         while True:
             for key, _ in selector.select():
                 if key.fileobj == 0:
+                    shutil.rmtree(os.path.dirname(path))
                     os._exit(0)
                 if key.fileobj is not listener:
                     selector.unregister(key.fd)
