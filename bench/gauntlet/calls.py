@@ -208,8 +208,14 @@ def sites_of(calls: Iterable[Call], role: str, folder: str) -> list[tuple[Call, 
     return found
 
 
-def struck(calls: list[Call], *, kill: bool) -> Call | None:
-    """The call that the fault hit; None if it came to none."""
+def struck(calls: list[Call], *, kill: bool) -> list[Call]:
+    """The calls that the fault hit; none if it came to none.
+
+    It is one, but for execve: strace counts by process, so each child is struck at its own.
+    """
     if not kill:
-        return next((call for call in calls if call.injected), None)
-    return next((call for call in reversed(calls) if call.result.startswith("?")), None)
+        return [call for call in calls if call.injected][:1]
+    killed = [call for call in calls if call.result.startswith("?")]
+    if killed and killed[-1].name == "execve":
+        return [call for call in killed if call.name == "execve"]
+    return killed[-1:]

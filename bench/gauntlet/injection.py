@@ -117,13 +117,18 @@ def _read_traces(result: Result, theatre: Theatre, *, recoveries: bool) -> None:
             result.seen += targets_in(result.play, role, calls, theatre.folder, name)
             continue
         aim, strike = split_fault(inject)
-        hit = struck(calls, kill=KILL in strike or not strike)
-        if hit is None:
+        hits = struck(calls, kill=KILL in strike or not strike)
+        if not hits:
             continue
-        meant = [unmarked(call) if aim and call is hit else call for call in calls]
+        meant = [unmarked(call) if aim and call in hits else call for call in calls]
         known = dict(sites_of(meant, name, str(theatre.folder)))
-        hit = unmarked(hit) if aim else hit
-        result.hit[role] = tuple(known.get(hit, [f"{name}: {hit.name} that changes nothing"]))
+        result.hit[role] = tuple(
+            site
+            for hit in hits
+            for site in known.get(
+                unmarked(hit) if aim else hit, [f"{name}: {hit.name} that changes nothing"]
+            )
+        )
 
 
 class Gauntlet:
@@ -184,11 +189,11 @@ class Gauntlet:
     def kill(self, only: Sequence[Aim] | None = None) -> Part:
         """Kill every process at its calls, until every site was hit; or at these calls alone."""
         part = Part("killed at each call, then resumed")
-        aims = list(only or map(Aim, self._sample(self.watched, self._repeats)))
+        aims = list(only or map(_by_number, self._sample(self.watched, self._repeats)))
         part.calls = len(set(self.watched))
         part.sites = {aim.site for aim in aims} if only else _sites(self.watched)
         began = time.monotonic()
-        for _ in range(_ROUNDS_MAX):
+        for turn in range(1, 1 + _ROUNDS_MAX):
             for aim, result in zip(aims, self.pool.map(self._kill, aims), strict=True):
                 self._note(part, result)
                 if result.seen:
@@ -196,12 +201,14 @@ class Gauntlet:
             missing = part.sites - part.hit
             if only or not missing:
                 break
-            aims = [Aim(self._one_at(self.watched, site), site) for site in sorted(missing)]
+            aims = [self._aim(self.watched, site, turn) for site in sorted(missing)]
         part.seconds = time.monotonic() - began
         return part
 
-    def _one_at(self, targets: Sequence[Target], site: str) -> Target:
-        return self._dice.choice([target for target in targets if site in target.sites])
+    def _aim(self, targets: Sequence[Target], site: str, turn: int) -> Aim:
+        """At a call of this site; by its number in a turn of two: hand.py sees Python's calls."""
+        found = self._dice.choice([target for target in targets if site in target.sites])
+        return Aim(found, site, by_number=turn % 2 == 0)
 
     def _kill(self, aim: Aim) -> Result:
         target = aim.target
@@ -253,16 +260,19 @@ class Gauntlet:
         pairs = []
         for site in sorted(by_site)[:count]:
             first, second = self._dice.choice(by_site[site])
-            pairs.append((Aim(first), Aim(second, site)))
+            pairs.append((_by_number(first), Aim(second, site)))
         runners = [t for t in self.watched if t.role.startswith("runner") and t.play == SHARED]
         runs = [t for t in self.watched if t.role == "command-0" and t.play == SHARED]
         every = list(self._recoveries)
         while len(pairs) < count and every:
             if len(pairs) % 10 == 0 and runners:
-                pairs.append((Aim(self._dice.choice(runners)), Aim(self._dice.choice(runs))))
+                pairs.append(
+                    tuple(_by_number(self._dice.choice(among)) for among in (runners, runs))
+                )
                 continue
             first = self._dice.choice(every)
-            pairs.append((Aim(first), Aim(self._dice.choice(self._recoveries[first]))))
+            second = self._dice.choice(self._recoveries[first])
+            pairs.append((_by_number(first), _by_number(second)))
         return pairs
 
     def _kill_pair(self, pair: tuple[Aim, Aim]) -> Result:
@@ -286,10 +296,10 @@ class Gauntlet:
         sites = {aim.site for aim in only} if only else _once(_sites(every))
         part.sites = {f"{site} error={error}" for site in sites for error in ERRORS}
         began = time.monotonic()
-        for _ in range(_ROUNDS_MAX):
+        for turn in range(1, 1 + _ROUNDS_MAX):
             jobs = [
                 (aim, f"error={error}")
-                for aim in only or [Aim(self._one_at(every, site), site) for site in sorted(sites)]
+                for aim in only or [self._aim(every, site, turn) for site in sorted(sites)]
                 for error in ERRORS
                 if f"{aim.site} error={error}" not in part.hit
             ]
@@ -337,6 +347,10 @@ class Gauntlet:
 
 def _sites(targets: Sequence[Target]) -> set[str]:
     return {site for target in targets for site in target.sites}
+
+
+def _by_number(target: Target) -> Aim:
+    return Aim(target, by_number=True)
 
 
 def _once(sites: set[str]) -> set[str]:

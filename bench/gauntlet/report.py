@@ -27,7 +27,7 @@ has to come to.
   of the recoveries; for the power cuts: the states that may be found). Left out: reading, a
   program's own output, compiled Python, and the path search before an execve.
 - **Plays** are the faults that were laid out, each in a batch of its own. Repeats of one site were
-  sampled: for the kills the first, the last, others at random until all sites were hit.
+  sampled: one was chosen by the seed, and others until every site was hit.
 - **Sites** are what the calls mean: process, system call, file, and for a commit the kinds of
   events in it. A play whose fault came to nothing, because the program had ended before, is not
   *struck*.

@@ -73,7 +73,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="gauntlet", description=__doc__)
     parser.add_argument("--seed", type=int, help="of every choice; else the time")
     parser.add_argument("--workers", type=int, default=6, help="plays at the same time")
-    parser.add_argument("--repeats", type=int, default=2, help="strikes a site")
+    parser.add_argument("--repeats", type=int, default=1, help="kills a site at least")
     parser.add_argument("--pairs", type=int, default=300)
     parser.add_argument("--full", type=int, default=12, help="full disks")
     parser.add_argument("--states", type=int, default=6, help="ways for names a moment and law")

@@ -75,14 +75,15 @@ class Target(NamedTuple):
 
 
 class Aim(NamedTuple):
-    """A call to strike and how it is found: at this site, or, with "", by its number."""
+    """A call to strike for this site: by what it means where hand.py can, or by its number."""
 
     target: Target
     site: str = ""
+    by_number: bool = False
 
     def fault(self, how: str) -> str:
         """What to lay out for the target's role."""
-        exact = self.target.strike_exactly(self.site, how) if self.site else None
+        exact = None if self.by_number else self.target.strike_exactly(self.site, how)
         return exact or self.target.strike(how)
 
 
