@@ -10,7 +10,7 @@ help:
 	@echo "make demo      a real batch, killed with -9 in the middle and resumed"
 	@echo "make test      lint, types, architecture and all tests"
 	@echo "make prove     crashes at every step: a part of what make gauntlet does"
-	@echo "make gauntlet  all of it, about an hour (bench/GAUNTLET.md)"
+	@echo "make gauntlet  all of it, less than an hour (bench/GAUNTLET.md)"
 	@echo "make bench     the speed figures, against other job runners (bench/RESULTS.md)"
 	@echo "make soak   simulated histories with faults, on and on (bench/SOAK.md)"
 
