@@ -14,7 +14,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-WRITES = ("write", "pwrite64", "writev")
+from gauntlet.hand import JOURNAL, kinds_of
+
+WRITES = ("write", "pwrite64", "writev", "pwritev2")
 SYNCS = ("fsync", "fdatasync")
 RENAMES = ("rename", "renameat", "renameat2")
 LINKS = ("link", "linkat", "symlink", "symlinkat")
@@ -32,11 +34,10 @@ _RESUMED = re.compile(r"<\.\.\. (\w+) resumed>(.*)", re.DOTALL)
 _RESULT = re.compile(r"\) += (\S+.*)$", re.DOTALL)
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _FD = re.compile(r"(-?\d+)<((?:[^<>]|<[^<>]*>)*)>")
-_TYPES = re.compile(rb'"type":"([a-z-]+)"')
 _OF_ATTEMPT = re.compile(r"attempts/[^/]+")
 _BATCH = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 _NUMBER = re.compile(r"\d+")
-_STATE_FILES = ("batch.journal.jsonl", "batch.state.json")
+_STATE_FILES = (JOURNAL, "batch.state.json")
 
 
 class Call(NamedTuple):
@@ -167,9 +168,8 @@ class Sites:
         if not changes(call):
             return []
         targets = " -> ".join(self._short(path) for path in call.paths)
-        if call.name in WRITES and _STATE_FILES[0] in targets:
-            found = _TYPES.findall(b"".join(call.strings))
-            self._committing = sorted({name.decode() for name in found}) or ["newline"]
+        if call.name in WRITES and JOURNAL in targets:
+            self._committing = kinds_of(b"".join(call.strings))
         what = f"{self._role}: {call.name} {targets or self._object(call)}".rstrip()
         if any(name in targets for name in _STATE_FILES) and call.name != "flock":
             return [f"{what} [{kind}]" for kind in self._committing or ["before"]]
@@ -198,11 +198,9 @@ class Sites:
 def sites_of(calls: Iterable[Call], role: str, folder: str) -> list[tuple[Call, list[str]]]:
     """The calls that change something, each with its sites; the program's own start is left out."""
     name = Sites(role, folder)
-    started = False
     found = []
-    for call in calls:
-        if call.name == "execve" and not started:
-            started = True
+    for place, call in enumerate(calls):
+        if place == 0 and call.name == "execve":
             continue
         sites = name.of(call)
         if sites:
@@ -210,8 +208,14 @@ def sites_of(calls: Iterable[Call], role: str, folder: str) -> list[tuple[Call, 
     return found
 
 
-def struck(calls: list[Call], *, kill: bool) -> Call | None:
-    """The call that the fault hit; None if it came to none."""
+def struck(calls: list[Call], *, kill: bool) -> list[Call]:
+    """The calls that the fault hit; none if it came to none.
+
+    It is one, but for execve: strace counts by process, so each child is struck at its own.
+    """
     if not kill:
-        return next((call for call in calls if call.injected), None)
-    return next((call for call in reversed(calls) if call.result.startswith("?")), None)
+        return [call for call in calls if call.injected][:1]
+    killed = [call for call in calls if call.result.startswith("?")]
+    if killed and killed[-1].name == "execve":
+        return [call for call in killed if call.name == "execve"]
+    return killed[-1:]

@@ -76,7 +76,8 @@ def judge(play: Play, *, hurt: bool) -> list[str]:
     wrong += _broken(theatre, events)
     wrong += _outcomes(play, batch, events)
     if not hurt:
-        wrong += _exactly(play, batch, cancelled=any(isinstance(event, Wished) for event in events))
+        cancelled = not play.struck("cancel") or any(isinstance(event, Wished) for event in events)
+        wrong += _exactly(play, batch, cancelled=cancelled)
     return wrong
 
 

@@ -1,8 +1,9 @@
 """The real program struck at its system calls: killed, killed again in its recovery, refused.
 
-Every target comes from a play that was only watched: which process, which call, the how many-th. A
-call is aimed at by its number, and what was hit is read from the trace, because no two plays are
-the same to the call; so rounds go on until every site that was ever seen has been hit.
+Every target comes from a play that was only watched: which process, which call, the how many-th. No
+two plays are the same to the call, so what was hit is read from the trace. Kills are first aimed by
+the number of the call; what no kill has hit, and every refusal, is aimed at by what the call means
+(hand.py). Rounds go on until every site that was ever seen has been hit.
 """
 
 import random
@@ -16,14 +17,14 @@ from pathlib import Path
 
 from gauntlet.calls import LINKS, RENAMES, SYNCS, WRITES, sites_of, struck
 from gauntlet.checks import judge, judge_codes
-from gauntlet.scenario import BY_HAND, ISSUES, Play, Theatre, make_room
-from gauntlet.targets import SHARED, WORKTREES, Target, role_name, targets_in
+from gauntlet.scenario import BY_HAND, ISSUES, Play, Theatre, make_room, split_fault
+from gauntlet.targets import KILL, SHARED, WORKTREES, Aim, Target, role_name, targets_in, unmarked
 
-KILL = "signal=SIGKILL"
 ERRORS = ("ENOSPC", "EIO", "EINTR")
 _KILLED = (-9, 137)
 _REFUSED = (2, 4)  # 2: before anything of a batch is there
-_WATCHED_PLAYS = 3
+PAIRS = "killed, and its recovery killed, then resumed"
+WATCHED_PLAYS = 3
 _ROUNDS_MAX = 6
 _PROGRESS = 50  # plays between two words to whoever waits
 # Two plays: every transition in a shared folder; and worktrees, made by git in a second thread.
@@ -115,11 +116,19 @@ def _read_traces(result: Result, theatre: Theatre, *, recoveries: bool) -> None:
         if not inject:
             result.seen += targets_in(result.play, role, calls, theatre.folder, name)
             continue
-        hit = struck(calls, kill=KILL in inject or inject.startswith(BY_HAND))
-        if hit is None:
+        aim, strike = split_fault(inject)
+        hits = struck(calls, kill=KILL in strike or not strike)
+        if not hits:
             continue
-        known = dict(sites_of(calls, name, str(theatre.folder)))
-        result.hit[role] = tuple(known.get(hit, [f"{name}: {hit.name} that changes nothing"]))
+        meant = [unmarked(call) if aim and call in hits else call for call in calls]
+        known = dict(sites_of(meant, name, str(theatre.folder)))
+        result.hit[role] = tuple(
+            site
+            for hit in hits
+            for site in known.get(
+                unmarked(hit) if aim else hit, [f"{name}: {hit.name} that changes nothing"]
+            )
+        )
 
 
 class Gauntlet:
@@ -133,33 +142,35 @@ class Gauntlet:
 
     def __init__(self, seed: int, workers: int, repeats: int) -> None:
         self._dice = random.Random(seed)
-        self._pool = ThreadPoolExecutor(workers)
+        self.pool = ThreadPoolExecutor(workers)
         self._repeats = repeats
         self.watched: list[Target] = []
+        self.seen_in: Counter[str] = Counter()  # in how many of the watched plays a site was
         self._recoveries: dict[Target, list[Target]] = {}
 
     def close(self) -> None:
         """End the workers."""
-        self._pool.shutdown()
+        self.pool.shutdown(cancel_futures=True)
 
     # -- watching --------------------------------------------------------------------------
 
-    def watch(self, plays: int = _WATCHED_PLAYS) -> Part:
+    def watch(self, plays: int = WATCHED_PLAYS) -> Part:
         """Play without any fault, to see what is called."""
         part = Part("watched, nothing struck")
         jobs = [(play, dict.fromkeys(_WATCHED[play], "")) for play in (SHARED, WORKTREES)] * plays
         began = time.monotonic()
-        for result in self._pool.map(lambda job: perform(*job), jobs):
+        for result in self.pool.map(lambda job: perform(*job), jobs):
             part.results.append(result)
             self.watched += result.seen
+            self.seen_in.update(_sites(result.seen))
         part.seconds = time.monotonic() - began
-        part.sites = {site for target in self.watched for site in target.sites}
+        part.sites = _sites(self.watched)
         part.hit = part.sites
         part.calls = len(self.watched) // plays
         return part
 
     def _sample(self, targets: Sequence[Target], repeats: int) -> Iterator[Target]:
-        """Of each site the first call, the last and others between, so many at most."""
+        """Of each site the first call, the last and others between, so many; of one alone any."""
         groups: dict[str, list[Target]] = defaultdict(list)
         for target in dict.fromkeys(targets):
             for site in target.sites:
@@ -167,49 +178,46 @@ class Gauntlet:
         chosen: dict[Target, None] = {}
         for group in groups.values():
             group.sort(key=lambda target: (target.role, target.ordinal))
-            ends = [group[0], group[-1]][:repeats]
+            ends = list(dict.fromkeys([group[0], group[-1]])) if repeats > 1 else []
             rest = [target for target in group if target not in ends]
-            more = self._dice.sample(rest, min(len(rest), max(0, repeats - len(ends))))
+            more = self._dice.sample(rest, min(len(rest), repeats - len(ends)))
             chosen |= dict.fromkeys([*ends, *more])
         yield from chosen
 
     # -- killing ---------------------------------------------------------------------------
 
-    def kill(self, only: Sequence[Target] | None = None) -> Part:
-        """Kill every process at its calls, until every site was hit."""
+    def kill(self, only: Sequence[Aim] | None = None) -> Part:
+        """Kill every process at its calls, until every site was hit; or at these calls alone."""
         part = Part("killed at each call, then resumed")
-        targets = list(only or self._sample(self.watched, self._repeats))
+        aims = list(only or map(_by_number, self._sample(self.watched, self._repeats)))
         part.calls = len(set(self.watched))
-        part.sites = {site for target in targets for site in target.sites}
+        part.sites = {aim.site for aim in aims} if only else _sites(self.watched)
         began = time.monotonic()
-        for turn in range(_ROUNDS_MAX):
-            jobs = [(target, turn > 0) for target in targets]
-            for target, result in zip(targets, self._pool.map(self._kill, jobs), strict=True):
+        for turn in range(1, 1 + _ROUNDS_MAX):
+            for aim, result in zip(aims, self.pool.map(self._kill, aims), strict=True):
                 self._note(part, result)
                 if result.seen:
-                    self._recoveries[target] = result.seen
+                    self._recoveries[aim.target] = result.seen
             missing = part.sites - part.hit
-            candidates = [t for t in self.watched if missing & set(t.sites)]
-            if not candidates or only:
+            if only or not missing:
                 break
-            targets = [
-                self._dice.choice([t for t in candidates if site in t.sites])
-                for site in sorted(missing)
-            ]
+            aims = [self._aim(self.watched, site, turn) for site in sorted(missing)]
         part.seconds = time.monotonic() - began
         return part
 
-    def _kill(self, job: tuple[Target, bool]) -> Result:
-        target, is_again = job
-        by_hand = target.kill_by_hand if is_again else None
-        faults = {target.role: by_hand or target.strike(KILL)}
+    def _aim(self, targets: Sequence[Target], site: str, turn: int) -> Aim:
+        """At a call of this site; by its number in a turn of two: hand.py sees Python's calls."""
+        found = self._dice.choice([target for target in targets if site in target.sites])
+        return Aim(found, site, by_number=turn % 2 == 0)
+
+    def _kill(self, aim: Aim) -> Result:
+        target = aim.target
+        faults = {target.role: aim.fault(KILL)}
         kind, _, number = target.role.partition("-")
         if kind == "command":
             faults[f"command-{int(number) + 1}"] = ""  # what recovers is watched for the pairs
         result = perform(target.play, faults, allowed=_KILLED, recoveries=True)
-        if by_hand and target.role in result.hit:
-            result.hit[target.role] = target.sites
-        return result
+        return _told(result, aim)
 
     def kill_children(self) -> Part:
         """Every child of a command killed before it becomes another program: tmux, git."""
@@ -221,7 +229,7 @@ class Gauntlet:
             if role.startswith("command")
         ]
         began = time.monotonic()
-        for result in self._pool.map(
+        for result in self.pool.map(
             lambda job: perform(*job, allowed=(*_KILLED, 2, 3, 4, 5)), jobs
         ):
             self._note(part, result)
@@ -230,71 +238,85 @@ class Gauntlet:
         part.seconds = time.monotonic() - began
         return part
 
-    def kill_pairs(self, count: int) -> Part:
+    def kill_pairs(self, pairs: Sequence[tuple[Aim, Aim]]) -> Part:
         """Kill a command at one call, and its recovery at another; or a runner and a command."""
-        part = Part("killed, and its recovery killed, then resumed")
-        pairs = self._pairs(count)
-        part.sites = {s for seen in self._recoveries.values() for t in seen for s in t.sites}
+        part = Part(PAIRS)
+        part.sites = _sites([t for seen in self._recoveries.values() for t in seen])
         part.calls = sum(map(len, self._recoveries.values()))
         began = time.monotonic()
-        for result in self._pool.map(self._kill_pair, pairs):
+        for result in self.pool.map(self._kill_pair, pairs):
             self._note(part, result)
         part.hit &= part.sites
         part.seconds = time.monotonic() - began
         return part
 
-    def _pairs(self, count: int) -> list[tuple[Target, Target]]:
-        """First one for each site of a recovery, then any."""
+    def pairs(self, count: int) -> list[tuple[Aim, Aim]]:
+        """So many kills with one of the recovery: first one for each site of that, then any."""
         by_site: dict[str, list[tuple[Target, Target]]] = defaultdict(list)
         for first, seen in self._recoveries.items():
             for second in seen:
                 for site in second.sites:
                     by_site[site].append((first, second))
-        pairs = [self._dice.choice(by_site[site]) for site in sorted(by_site)][:count]
+        pairs = []
+        for site in sorted(by_site)[:count]:
+            first, second = self._dice.choice(by_site[site])
+            pairs.append((_by_number(first), Aim(second, site)))
         runners = [t for t in self.watched if t.role.startswith("runner") and t.play == SHARED]
         runs = [t for t in self.watched if t.role == "command-0" and t.play == SHARED]
         every = list(self._recoveries)
         while len(pairs) < count and every:
             if len(pairs) % 10 == 0 and runners:
-                pairs.append((self._dice.choice(runners), self._dice.choice(runs)))
+                pairs.append(
+                    tuple(_by_number(self._dice.choice(among)) for among in (runners, runs))
+                )
                 continue
             first = self._dice.choice(every)
-            pairs.append((first, self._dice.choice(self._recoveries[first])))
+            second = self._dice.choice(self._recoveries[first])
+            pairs.append((_by_number(first), _by_number(second)))
         return pairs
 
-    def _kill_pair(self, pair: tuple[Target, Target]) -> Result:
-        faults = {target.role: target.strike(KILL) for target in pair}
-        result = perform(pair[0].play, faults, allowed=_KILLED)
-        second = pair[1].role
+    def _kill_pair(self, pair: tuple[Aim, Aim]) -> Result:
+        faults = {aim.target.role: aim.fault(KILL) for aim in pair}
+        result = perform(pair[0].target.play, faults, allowed=_KILLED)
+        second = pair[1].target.role
         if second in result.hit:
-            whose = pair[1].sites[0].partition(": ")[0]
+            whose = pair[1].target.sites[0].partition(": ")[0]
             found = (site.partition(": ")[2] for site in result.hit[second])
             result.hit[second] = tuple(f"{whose}: {site}" for site in found)
-        return result
+        return _told(result, *pair)
 
     # -- refusing --------------------------------------------------------------------------
 
-    def refuse(self, only: Sequence[Target] | None = None) -> Part:
+    def refuse(self, only: Sequence[Aim] | None = None) -> Part:
         """The system refuses each write, sync, rename and link in each of three ways."""
         part = Part("refused: ENOSPC, EIO, EINTR")
         names = (*WRITES, *SYNCS, *RENAMES, *LINKS)
-        # No kernel refuses a pipe these ways; of what has a path everything is taken.
-        every = [t for t in self.watched if t.name in names and t.path]
-        targets = list(only or self._sample(every, 1))
+        every = [t for t in self.watched if t.name in names and t.is_file]
         part.calls = len(ERRORS) * len(set(every))
-        jobs = [(target, f"error={error}") for target in targets for error in ERRORS]
-        part.sites = {f"{site} {how}" for target, how in jobs for site in target.sites}
+        sites = {aim.site for aim in only} if only else _once(_sites(every))
+        part.sites = {f"{site} error={error}" for site in sites for error in ERRORS}
         began = time.monotonic()
-        for (_, how), result in zip(jobs, self._pool.map(self._refuse, jobs), strict=True):
-            result.hit = {role: tuple(f"{s} {how}" for s in at) for role, at in result.hit.items()}
-            self._note(part, result)
+        for turn in range(1, 1 + _ROUNDS_MAX):
+            jobs = [
+                (aim, f"error={error}")
+                for aim in only or [self._aim(every, site, turn) for site in sorted(sites)]
+                for error in ERRORS
+                if f"{aim.site} error={error}" not in part.hit
+            ]
+            for (_, how), result in zip(jobs, self.pool.map(self._refuse, jobs), strict=True):
+                result.hit = {
+                    role: tuple(f"{site} {how}" for site in at) for role, at in result.hit.items()
+                }
+                self._note(part, result)
+            if only or part.sites <= part.hit:
+                break
         part.hit &= part.sites
         part.seconds = time.monotonic() - began
         return part
 
-    def _refuse(self, job: tuple[Target, str]) -> Result:
-        target, how = job
-        return perform(target.play, {target.role: target.strike(how)}, allowed=_REFUSED)
+    def _refuse(self, job: tuple[Aim, str]) -> Result:
+        aim, how = job
+        return perform(aim.target.play, {aim.target.role: aim.fault(how)}, allowed=_REFUSED)
 
     def fill_disk(self, count: int) -> Part:
         """From some write on, every write of the command is refused: the disk is full."""
@@ -302,9 +324,9 @@ class Gauntlet:
         writes = [t for t in self.watched if t.role == "command-0" and t.name == "write"]
         targets = self._dice.sample(writes, min(count, len(writes)))
         part.calls = len(writes)
-        part.sites = {site for target in targets for site in target.sites}
+        part.sites = _sites(targets)
         began = time.monotonic()
-        for result in self._pool.map(self._fill_disk, targets):
+        for result in self.pool.map(self._fill_disk, targets):
             self._note(part, result)
         part.hit &= part.sites
         part.seconds = time.monotonic() - began
@@ -321,6 +343,30 @@ class Gauntlet:
         part.hit |= {site for sites in result.hit.values() for site in sites}
         for problem in result.wrong:
             print(f"  {dict(result.faults)}: {problem[:2000]}", flush=True)
+
+
+def _sites(targets: Sequence[Target]) -> set[str]:
+    return {site for target in targets for site in target.sites}
+
+
+def _by_number(target: Target) -> Aim:
+    return Aim(target, by_number=True)
+
+
+def _once(sites: set[str]) -> set[str]:
+    """Without what the play with worktrees does as the other one does it."""
+    there = f" ({WORKTREES})"
+    return {site for site in sites if there not in site or site.replace(there, "") not in sites}
+
+
+def _told(result: Result, *aims: Aim) -> Result:
+    """Put in the sites of processes that have killed themselves: of it the trace tells no more."""
+    for aim in aims:
+        role = aim.target.role
+        by_hand = result.faults[role].startswith(f"{BY_HAND}kill ")
+        if by_hand and result.hit.get(role, ("",))[0].endswith(": kill"):
+            result.hit[role] = (aim.site,)
+    return result
 
 
 def beside(part: Part) -> Counter[str]:

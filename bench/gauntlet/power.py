@@ -10,10 +10,9 @@ import hashlib
 import os
 import random
 import shutil
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -91,25 +90,27 @@ class Recording:
         retries = [c.began for c in self.theatre.commands if c.argv[0] == "retry"]
         self.second_act_at = min(retries, default=float("inf"))
 
-    def moments(
-        self, seed: int, per_moment: int, lies: Callable[[Step], bool] | None = None
-    ) -> Iterator[tuple[str, int, list[Moment]]]:
-        """After each step and by each law: how many states there may be, and those to look at.
 
-        Args:
-            seed: Of the sampling.
-            per_moment: How many ways for names to be there are tried, at most.
-            lies: Syncs that the disk acknowledges and does not do; as if they were left out.
-        """
-        dice = random.Random(seed)
-        disk, facts = Disk(), Facts()
-        for step in self.steps:
-            if step.what != "run" and not (lies and step.what == "sync" and lies(step)):
-                disk.play(step)
-            facts = _told(facts, step, disk)
-            for law in LAWS:
-                states = disk.states(law, dice, per_moment)
-                yield law, disk.count(law), [Moment(facts, state, law) for state in states]
+def moments(
+    steps: Sequence[Step], seed: int, per_moment: int, lies: Callable[[Step], bool] | None = None
+) -> Iterator[tuple[str, int, list[Moment]]]:
+    """After each step and by each law: how many states there may be, and those to look at.
+
+    Args:
+        steps: Of a recording.
+        seed: Of the sampling.
+        per_moment: How many ways for names to be there are tried, at most.
+        lies: Syncs that the disk acknowledges and does not do; as if they were left out.
+    """
+    dice = random.Random(seed)
+    disk, facts = Disk(), Facts()
+    for step in steps:
+        if step.what != "run" and not (lies and step.what == "sync" and lies(step)):
+            disk.play(step)
+        facts = _told(facts, step, disk)
+        for law in LAWS:
+            states = disk.states(law, dice, per_moment)
+            yield law, disk.count(law), [Moment(facts, state, law) for state in states]
 
 
 def _told(facts: Facts, step: Step, disk: Disk) -> Facts:
@@ -263,32 +264,38 @@ class Tally(NamedTuple):
 
 
 def replay(
-    recording: Recording,
+    steps: Sequence[Step],
     seed: int,
     per_moment: int,
     lies: Callable[[Step], bool] | None = None,
-    enough: int = sys.maxsize,
+    until: str | None = None,
+    share: float = 1.0,
 ) -> Tally:
-    """Look at the states of a recording, each different one once; see `Recording.moments`.
+    """Look at the states of a recording, each different one once, or at a share of them.
 
-    It ends after so many states with something wrong in them.
+    The other arguments are those of `moments`. It ends at the first thing wrong that has
+    the words `until` in it.
     """
     tally = Tally(dict.fromkeys(LAWS, 0), dict.fromkeys(LAWS, 0), [])
     known: set[bytes] = set()
+    dice = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="gauntlet-disk-", dir=_MEMORY) as room, another_boot():
         shelf = Shelf(Path(room))
-        for law, possible, moments in recording.moments(seed, per_moment, lies):
+        for law, possible, found in moments(steps, seed, per_moment, lies):
             tally.possible[law] += possible
-            for moment in moments:
+            for moment in found:
                 key = _digest(moment)
                 if key in known:
                     continue
                 known.add(key)
+                if dice.random() >= share:
+                    continue
                 tally.looked_at[law] += 1
                 shelf.lay_out(moment.state)
-                tally.wrong.extend(f"{law}: {problem}" for problem in check(moment, shelf.folder))
+                problems = check(moment, shelf.folder)
+                tally.wrong.extend(f"{law}: {problem}" for problem in problems)
                 shelf.forget_changes()
-                if len(tally.wrong) >= enough:
+                if until is not None and any(until in problem for problem in problems):
                     return tally
     return tally
 
@@ -307,8 +314,8 @@ def pick(recording: Recording, seed: int, count: int) -> list[Moment]:
     dice = random.Random(seed)
     found = [
         moment
-        for _, _, moments in recording.moments(seed, 2)
-        for moment in moments
+        for _, _, there in moments(recording.steps, seed, 2)
+        for moment in there
         if moment.facts.committed and not moment.facts.archived
     ]
     return dice.sample(found, min(count, len(found)))

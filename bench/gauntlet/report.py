@@ -23,14 +23,20 @@ again, until the batch is archived. The agents' own ledger, a lock of the kernel
 the journal are held against the five promises (tests/prove/promises.py) and against what the play
 has to come to.
 
-- **Calls** are the state-changing system calls of a play that was only watched (for the pairs: of
-  the recoveries; for the power cuts: the states that may be found). Left out: reading, a program's
-  own output, compiled Python, and the path search before an execve.
-- **Plays** are the faults that were laid out, each in a batch of its own. Where there are fewer
-  plays than calls, repeats of one site were sampled: the first, the last, others at random.
+- **Calls** are the state-changing system calls of the plays that were only watched (for the pairs:
+  of the recoveries; for the power cuts: the states that may be found). Left out: reading, a
+  program's own output, compiled Python, and the path search before an execve.
+- **Plays** are the faults that were laid out, each in a batch of its own. Repeats of one site were
+  sampled: one was chosen by the seed, and others until every site was hit.
 - **Sites** are what the calls mean: process, system call, file, and for a commit the kinds of
   events in it. A play whose fault came to nothing, because the program had ended before, is not
   *struck*.
+- Kills are aimed by the number of the call first, and what was hit is read from the trace. What was
+  not hit so, and every refusal, is aimed at by the site: the command makes that one call by another
+  system call that does the same (writev for write, fdatasync for fsync, ...), and strace strikes
+  that; before an open, mkdir, unlink or flock the command kills itself.
+- What the play with worktrees refuses as the other one does is refused once.
+- Commands are forked by a process that has loaded the program (bench/gauntlet/nursery.py).
 - Power cuts: *ordered* is how ext4 and APFS keep names, *any* is all that POSIX promises; of what
   was not synced each file is whole, absent, half or NULs. Equal states are counted once.
 """

@@ -1,23 +1,28 @@
 """The gauntlet from end to end: every strike and every power cut of one seed, then the report."""
 
 import argparse
+import multiprocessing
+import signal
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
-from gauntlet.injection import KILL, SHARED, Gauntlet, Target, beside
+from gauntlet.hostile import ROUNDS, race
+from gauntlet.injection import PAIRS, WATCHED_PLAYS, Gauntlet, beside
 from gauntlet.power import Recording, Tally, pick, replay, resume
 from gauntlet.report import Row, row_of, write_report
 from gauntlet.scenario import make_room
+from gauntlet.targets import KILL, SHARED, Target
 
 _RECORDINGS = 3
 
 
 def main() -> int:
-    """Run everything, write the report; 1 where a promise was broken or a site was not hit."""
+    """Run everything, write the report; 1 where a promise was broken or a site was left out."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what is being played is played out
     seed = options.seed if options.seed is not None else int(time.time())
     print(f"seed {seed}", flush=True)
     gauntlet = Gauntlet(seed, options.workers, options.repeats)
@@ -27,7 +32,7 @@ def main() -> int:
             ("watch", gauntlet.watch),
             ("kill", gauntlet.kill),
             ("children", gauntlet.kill_children),
-            ("pairs", lambda: gauntlet.kill_pairs(options.pairs)),
+            ("pairs", lambda: gauntlet.kill_pairs(gauntlet.pairs(options.pairs))),
             ("refuse", gauntlet.refuse),
             ("full", lambda: gauntlet.fill_disk(options.full)),
         ):
@@ -35,14 +40,24 @@ def main() -> int:
                 continue
             parts.append(play())
             print(row_of(parts[-1]).text(), flush=True)
+        rows = [row_of(part) for part in parts]
+        if not options.only or "race" in options.only:
+            rows.append(race(gauntlet.pool, seed, options.races))
+            print(rows[-1].text(), flush=True)
     finally:
         gauntlet.close()
-    rows = [row_of(part) for part in parts]
     if not options.only or "power" in options.only:
         rows += _cut_power(seed, gauntlet.watched, options.states, options.resumes)
     missing = {part.name: sorted(part.sites - part.hit) for part in parts[1:]}
+    never = [
+        (name, site, gauntlet.seen_in[site.partition(" error=")[0]])
+        for name, sites in missing.items()
+        if name != PAIRS  # of the recoveries' sites many are there after one kill only
+        for site in sites
+    ]
     notes = [
-        f"{name}: not hit in any round: {site}" for name, sites in missing.items() for site in sites
+        f"{name}: never hit: {site}, which was there in {count} of {WATCHED_PLAYS} watched plays."
+        for name, site, count in never
     ]
     aside = sum(sum(beside(part).values()) for part in parts)
     notes.append(f"{aside} strikes hit another site than the one aimed at, and are counted there.")
@@ -50,20 +65,22 @@ def main() -> int:
         write_report(rows, seed, notes)
     broken = sum(row.wrong for row in rows)
     print(f"seed {seed}: {broken} broken; " + "; ".join(notes[:20]))
-    return 1 if broken or any(missing.values()) else 0
+    left_out = any(count >= WATCHED_PLAYS for _, _, count in never)
+    return 1 if broken or left_out else 0
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="gauntlet", description=__doc__)
     parser.add_argument("--seed", type=int, help="of every choice; else the time")
     parser.add_argument("--workers", type=int, default=6, help="plays at the same time")
-    parser.add_argument("--repeats", type=int, default=2, help="strikes a site")
+    parser.add_argument("--repeats", type=int, default=1, help="kills a site at least")
     parser.add_argument("--pairs", type=int, default=300)
     parser.add_argument("--full", type=int, default=12, help="full disks")
     parser.add_argument("--states", type=int, default=6, help="ways for names a moment and law")
     parser.add_argument("--resumes", type=int, default=20, help="real resumes a recording")
+    parser.add_argument("--races", type=int, default=ROUNDS)
     parser.add_argument(
-        "--only", nargs="*", help="watch, kill, children, pairs, refuse, full, power"
+        "--only", nargs="*", help="watch, kill, children, pairs, refuse, full, race, power"
     )
     return parser.parse_args()
 
@@ -81,7 +98,10 @@ def _cut_power(seed: int, watched: Sequence[Target], states: int, resumes: int) 
         recordings = list(
             pool.map(lambda room, strike: Recording(Path(room.name), strike), rooms, strikes)
         )
-        tallies = [replay(recording, seed, states) for recording in recordings]
+        jobs = [(recording.steps, seed, states) for recording in recordings]
+        # No thread of this process may hold a lock in the copy: each is a Python of its own.
+        with ProcessPoolExecutor(len(jobs), multiprocessing.get_context("spawn")) as processes:
+            tallies = list(processes.map(replay, *zip(*jobs, strict=True)))
         looked = time.monotonic()
         rows = _rows(tallies, looked - began)
         results = [

@@ -15,7 +15,6 @@ import json
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,7 +25,8 @@ from typing import Any, NamedTuple
 
 from gauntlet import hand
 from gauntlet.calls import TRACED, Call, read_calls
-from project import Project, Started
+from gauntlet.nursery import Born, the_nursery
+from project import Project
 
 import gangline
 from gangline.errors import GanglineError
@@ -34,12 +34,14 @@ from gangline.store.area import AreaPaths
 from gangline.store.batches import Store
 
 AREA = "work"
-BY_HAND = "by hand: "  # a fault that the command strikes itself with, see hand.py
+BY_HAND = "by hand: "  # a fault aimed by hand.py; in a second line what strace is to inject
 COMMANDS_MAX = 12  # of one act: more is a batch that never ends
-COMMAND_SECONDS_MAX = 90.0
-LEFT_SECONDS_MAX = 20.0
+COMMAND_SECONDS_MAX = 240.0  # reached only by one that hangs
+LEFT_SECONDS_MAX = 60.0
+_LOOK_SECONDS = 0.02
 _TRACED = ",".join(f"?{name}" for name in TRACED)
-_TRACE = ["-f", "-b", "execve", "-qq", "-y", "-ttt", "-e", f"trace={_TRACED}"]
+_QUIET = "--quiet=exit,path-resolution,personality,thread-execve"
+_TRACE = ["-f", "-b", "execve", _QUIET, "-y", "-ttt", "-e", f"trace={_TRACED}"]
 _CONTROL_CLIENT = " -C attach-session "
 _HAND = str(Path(hand.__file__))
 
@@ -71,19 +73,30 @@ _RUNNER = r"""#!/bin/sh
 folder=$5
 rest=${folder%-a*}
 role=runner-${rest##*-}-${folder##*-a}
-plan=ROOM/faults/$role
-if [ ! -e "$plan" ] && [ ! -e ROOM/faults/all-runners ]; then exec PYTHON "$@"; fi
+plan=@ROOM@/faults/$role
+if [ ! -e "$plan" ] && [ ! -e @ROOM@/faults/all-runners ]; then exec @PYTHON@ "$@"; fi
 [ -e "$plan" ] || plan=/dev/null
 mark=$GANGLINE_MARK
 unset GANGLINE_MARK
-exec strace -DDD STRACE -E "GANGLINE_MARK=$mark" $(cat "$plan") -o "ROOM/traces/$role" PYTHON "$@"
+set -- -o "@ROOM@/traces/$role" @PYTHON@ "$@"
+exec strace -DDD @STRACE@ -E "GANGLINE_MARK=$mark" $(cat "$plan") "$@"
 """
 _CANCEL = r"""#!/bin/sh
-plan=ROOM/faults/cancel
-export PYTHONPATH=PACKAGE
-if [ ! -e "$plan" ]; then exec PYTHON -m gangline "$@"; fi
-exec strace STRACE $(cat "$plan") -o ROOM/traces/cancel PYTHON -m gangline "$@"
+plan=@ROOM@/faults/cancel
+export PYTHONPATH=@PACKAGE@
+if [ ! -e "$plan" ]; then exec @PYTHON@ -m gangline "$@"; fi
+if [ -s "$plan.aim" ]; then GAUNTLET_STRIKE=$(cat "$plan.aim"); export GAUNTLET_STRIKE; fi
+set -- @PYTHON@ -P @HAND@ @PYTHON@ "$@"
+exec strace @STRACE@ $(cat "$plan") -o @ROOM@/traces/cancel "$@"
 """
+
+
+def split_fault(inject: str) -> tuple[str, str]:
+    """What hand.py is to aim at, and what strace is to inject; "" for nothing."""
+    if not inject.startswith(BY_HAND):
+        return "", inject
+    aim, _, strike = inject.removeprefix(BY_HAND).partition("\n")
+    return aim, strike
 
 
 class Line(NamedTuple):
@@ -125,10 +138,11 @@ class Theatre(Project):
         (room / "ledger").touch()
         (room / "agent.sh").write_text(_AGENT)
         for name, text in (("python", _RUNNER), ("gangline", _CANCEL)):
-            script = text.replace("ROOM", shlex.quote(str(room)))
-            script = script.replace("PYTHON", shlex.quote(sys.executable))
-            script = script.replace("PACKAGE", shlex.quote(self.environment["PYTHONPATH"]))
-            script = script.replace("STRACE", shlex.join([*_TRACE, "-s", str(bytes_traced)]))
+            script = text.replace("@ROOM@", shlex.quote(str(room)))
+            script = script.replace("@PYTHON@", shlex.quote(sys.executable))
+            script = script.replace("@HAND@", shlex.quote(_HAND))
+            script = script.replace("@PACKAGE@", shlex.quote(self.environment["PYTHONPATH"]))
+            script = script.replace("@STRACE@", shlex.join([*_TRACE, "-s", str(bytes_traced)]))
             (room / name).write_text(script)
             (room / name).chmod(0o755)
         self.commands: list[Command] = []
@@ -144,10 +158,11 @@ class Theatre(Project):
 
     def cut_power(self) -> None:
         """End every process, and what was known of them; what is on disk is left to the caller."""
-        self.tmux("kill-server")
-        for pid in self.processes():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        while living := self.processes():  # the server too: the next one takes over its socket
+            for pid in living:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(_LOOK_SECONDS)
         self.commands, self.snapshots, self.trouble = [], [], []
         self._start_server()
 
@@ -163,35 +178,28 @@ class Theatre(Project):
 
     def lay_fault(self, role: str, inject: str) -> None:
         """Have the runner or the cancel of this role traced; struck too, unless `inject` is ""."""
-        (self.room / "faults" / role).write_text(f"-e inject={inject}" if inject else "")
+        aim, strike = split_fault(inject)
+        (self.room / "faults" / role).write_text(f"-e inject={strike}" if strike else "")
+        (self.room / "faults" / f"{role}.aim").write_text(aim)
 
     def type(self, argv: tuple[str, ...], inject: str | None) -> Command:
         """Run a command to its end; traced unless `inject` is None, struck unless it is ""."""
         number = len(self.commands)
         trace = self.room / "traces" / f"command-{number}"
-        line = [sys.executable, "-P", _HAND, str(self.room / "python"), *argv]
-        by_hand = inject is not None and inject.startswith(BY_HAND)
-        if inject is not None:
-            strike = ["-e", f"inject={inject}"] if inject and not by_hand else []
-            line = [
-                *("strace", *_TRACE, "-s", str(self.bytes_traced), "-o", str(trace)),
-                *(*strike, "--", *line),
-            ]
+        aim, strike = split_fault(inject or "")
+        tracer = ["strace", *_TRACE, "-s", str(self.bytes_traced), "-o", str(trace)]
+        tracer += ["-e", f"inject={strike}"] if strike else []
         began = time.time()
-        strike_by_hand = {hand.STRIKE: inject.removeprefix(BY_HAND)} if inject and by_hand else {}
-        started = Started(
-            line,
+        born = Born(
+            the_nursery(),
+            [str(self.room / "python"), *argv],
             self.room / f"said-{number}",
             cwd=self.folder,
-            env=self.environment | strike_by_hand,
+            env=self.environment | ({hand.STRIKE: aim} if aim else {}),
+            tracer=None if inject is None else tracer,
         )
-        try:
-            code = started.wait(COMMAND_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            os.killpg(started.pid, signal.SIGKILL)  # strace and what it traces
-            started.wait()
-            raise
-        said = started.text()
+        code = born.wait(COMMAND_SECONDS_MAX)
+        said = born.text()
         command = Command(argv, code, said, f"command-{number}", began)
         self.commands.append(command)
         self.snapshots.append(self.journal().rpartition(b"\n")[0])
@@ -287,6 +295,10 @@ class Play:
             if not role.startswith("command-"):
                 theatre.lay_fault(role, inject)
 
+    def struck(self, role: str) -> bool:
+        """Whether a fault was laid out for this process."""
+        return bool(self._faults.get(role))
+
     def perform(self) -> None:
         """Play to the end; `theatre.trouble` says what should not have been."""
         self._run_until_over()
@@ -353,7 +365,7 @@ class Play:
             if time.monotonic() > deadline:
                 self.theatre.trouble.append(f"processes are left: {left}")
                 return
-            time.sleep(0.02)
+            time.sleep(_LOOK_SECONDS)
 
 
 # 5 waits for one that fails, 8 for one that dies once, 6 fails by its signal file.

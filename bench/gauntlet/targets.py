@@ -7,22 +7,33 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gauntlet.calls import Call, sites_of
-from gauntlet.hand import NAMES
+from gauntlet.hand import ANY, KILLED, MARKS
 from gauntlet.scenario import BY_HAND
 
 SHARED, WORKTREES = "shared", "worktrees"
+KILL = "signal=SIGKILL"
 _COMMANDS = ("run", "retry", "retry", "run, second act", "run that archives")
 # In a path: what differs from play to play.
 _CHANGING_TEXT = re.compile(r"(?P<batch>\d{8}\\-\d{6}\\-[0-9a-f]{4})|(?P<pid>(?<=json\\\.)\d+)")
 _PATTERNS = {"batch": r"\d{8}-\d{6}-[0-9a-f]{4}", "pid": r"\d+"}
-_BY_OTHER_NAME = {"open": "openat", "linkat": "link", "unlinkat": "unlink", "mkdirat": "mkdir"}
+_PIPE = "^pipe:"
+_BY_OTHER_NAME = {
+    "open": "openat",
+    "linkat": "link",
+    "unlinkat": "unlink",
+    "mkdirat": "mkdir",
+    "renameat": "rename",
+    "renameat2": "rename",
+}
+_KIND = re.compile(r" \[([a-z-]+)\]$")
 
 
 class Target(NamedTuple):
     """A call to strike: the N-th of this name of the process, and the sites that it belongs to.
 
     Attributes:
-        path, nth: A pattern of what it acts on, and the how many-th call of this name on that.
+        path: A pattern of what it acts on; "" where that is neither a file nor a pipe.
+        nths: For each site, the how many-th call of this name on that path it is there.
     """
 
     play: str
@@ -31,19 +42,55 @@ class Target(NamedTuple):
     ordinal: int
     sites: tuple[str, ...]
     path: str = ""
-    nth: int = 0
-
-    def strike(self, how: str) -> str:
-        """What strace's `inject=` takes."""
-        return f"{self.name}:{how}:when={self.ordinal}"
+    nths: tuple[int, ...] = ()
 
     @property
-    def kill_by_hand(self) -> str | None:
-        """The fault that hits this very call, where hand.py can."""
-        name = _BY_OTHER_NAME.get(self.name, self.name)
-        if not self.role.startswith("command") or name not in NAMES or not self.path:
-            return None
-        return f"{BY_HAND}{name} {self.nth} {self.path}"
+    def is_file(self) -> bool:
+        """Whether it acts on a file: no kernel refuses a pipe as it refuses a file."""
+        return self.path not in ("", _PIPE)
+
+    def strike(self, how: str) -> str:
+        """What strace's `inject=` takes: the call is aimed at by its number."""
+        return f"{self.name}:{how}:when={self.ordinal}"
+
+    def strike_exactly(self, site: str, how: str) -> str | None:
+        """The fault that hits this very call at this site, where hand.py can aim at it."""
+        name = self._python_name
+        aim = self._aim(site)
+        if aim and name in MARKS:
+            return f"{BY_HAND}mark {name} {aim}\n{MARKS[name]}:{how}:when=1"
+        if aim and name in KILLED and how == KILL:
+            return f"{BY_HAND}kill {name} {aim}"
+        return None
+
+    @property
+    def _python_name(self) -> str:
+        return _BY_OTHER_NAME.get(self.name, self.name)
+
+    def _aim(self, site: str) -> str:
+        if self.role.startswith("runner") or not self.path:
+            return ""  # a runner is one thread, and its calls are the same in each play
+        kind = _KIND.search(site)
+        return f"{self.nths[self.sites.index(site)]} {kind[1] if kind else ANY} {self.path}"
+
+
+class Aim(NamedTuple):
+    """A call to strike for this site: by what it means where hand.py can, or by its number."""
+
+    target: Target
+    site: str = ""
+    by_number: bool = False
+
+    def fault(self, how: str) -> str:
+        """What to lay out for the target's role."""
+        exact = None if self.by_number else self.target.strike_exactly(self.site, how)
+        return exact or self.target.strike(how)
+
+
+def unmarked(call: Call) -> Call:
+    """The call as the program meant it, where hand.py had it made by the other system call."""
+    usual = {other: name for name, other in MARKS.items()}
+    return call._replace(name=usual.get(call.name, call.name))
 
 
 def role_name(play: str, role: str, *, recovery: bool = False) -> str:
@@ -65,21 +112,29 @@ def targets_in(
 ) -> list[Target]:
     """What a watched process called. Its children are left out: they are counted by themselves."""
     own = role.startswith("runner")
-    counts: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str, str]] = Counter()
     targets = []
     for call, sites in sites_of(calls, name, str(folder)):
         path = _pattern(call, folder)
-        counts[call.name, path] += 1
+        nths = []
+        for site in sites:
+            kind = _KIND.search(site)
+            place = call.name, path, kind[1] if kind else ANY
+            counts[place] += 1
+            nths.append(counts[place])
         if own or call.name != "execve":
-            nth = counts[call.name, path]
-            targets.append(Target(play, role, call.name, call.ordinal, tuple(sites), path, nth))
+            targets.append(
+                Target(play, role, call.name, call.ordinal, tuple(sites), path, tuple(nths))
+            )
     return targets
 
 
 def _pattern(call: Call, folder: Path) -> str:
     """What matches the first path of a call in any play; "" for what is no path of the project."""
     path = (call.paths or [""])[0]
-    if not path.startswith(f"{folder}/"):
+    if path.startswith("pipe:"):
+        return _PIPE
+    if not f"{path}/".startswith(f"{folder}/"):
         return ""
-    text = re.escape(path.removeprefix(str(folder)))
+    text = re.escape(path.removeprefix(str(folder.parent)))
     return f"{_CHANGING_TEXT.sub(lambda match: _PATTERNS[match.lastgroup or ''], text)}$"

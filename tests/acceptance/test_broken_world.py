@@ -87,3 +87,15 @@ def test_git_folder_that_went_away_is_not_made_anew(project):
     project.run("retry", "work", "1")
     project.run("run", "work")
     assert not (project.folder / ".git").exists()
+
+
+def test_disk_that_refuses_a_worktree_ends_the_run_and_costs_no_issue_anything(project):
+    project.plan(ISSUES)
+    in_the_way = project.write(".workspace/worktrees", "")
+    said = project.run("run", "work", "--from", "plan.json", check=4).stderr
+    assert "the workspace of #1 cannot be made" in said
+    assert "then run the same command again" in said
+    assert project.statuses() == {"1": "pending", "2": "blocked"}
+    in_the_way.unlink()
+    project.run("run", "work", check=0)
+    assert project.statuses() == {"1": "completed", "2": "completed"}

@@ -16,7 +16,7 @@ from gangline.core.model import Status
 from gangline.core.policy import launch_timeout_seconds
 from gangline.core.reconcile import Now, retry_charge
 from gangline.durable import disk_errors
-from gangline.errors import GanglineError
+from gangline.errors import GanglineError, MachineError, StateError
 from gangline.ports import Host, Launch, LaunchUnknownError, Subject
 from gangline.store.batches import Store, Transaction
 
@@ -173,10 +173,13 @@ class Launcher:
             place = self._take_place(mark)
             if place is None:
                 return None
-        launch = self._ready(moment, key, number, mark, retry, place)
-        if launch is None:
-            if place is not None:
+        launch = None
+        try:
+            launch = self._ready(moment, key, number, mark, retry, place)
+        finally:
+            if launch is None and place is not None:
                 self._host.release_pane(place, mark)
+        if launch is None:
             return None
         self._put_away_signal(key, previous)
         moment.record(
@@ -203,10 +206,21 @@ class Launcher:
     def _ready(
         self, moment: Transaction, key: str, number: int, mark: str, retry: int, place: str | None
     ) -> Launch | None:
-        """Everything the attempt needs; None while its workspace is made, or if it is refused."""
+        """Everything the attempt needs; None while its workspace is made, or if it is refused.
+
+        Raises:
+            StateError: the disk or a missing git is in the way: no issue is to blame for those.
+        """
         workspace = self._dispatcher.workspace(moment.batch, key)
         if workspace is None:
             return None
+        if isinstance(workspace, MachineError):
+            raise StateError(
+                f"the workspace of #{key} cannot be made: {workspace.message}",
+                place=workspace.place,
+                causes=[*workspace.causes, "nothing was started for it"],
+                hint=workspace.hint or "mend that, then run the same command again",
+            ) from workspace
         try:
             if isinstance(workspace, GanglineError):
                 raise workspace
