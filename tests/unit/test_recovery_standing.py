@@ -74,7 +74,9 @@ def test_parked_attempt_goes_on_when_its_limit_has_ended():
     told = tale()
     dispatch(told)
     told.batch.fold(
-        ConditionChanged(issue="5", attempt=0, condition=Condition.LIMITED, until=NOW - 60)
+        ConditionChanged(
+            issue="5", attempt=0, condition=Condition.LIMITED, until=NOW - 60, waits=True
+        )
     )
     told.see({**DIED, "progress": LIMITED})
     plan = told.plan()
