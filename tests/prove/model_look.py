@@ -167,6 +167,8 @@ def _look(scene: _Scene, subject: Subject, host_server: str | None) -> Evidence:
     folders.session = lambda subject: None  # the mark tells all there is to tell
     host = LocalHost.__new__(LocalHost)
     host._folders = folders
+    # Nobody reads what these agents print: a probe of their silence changes nothing.
+    host._activity = SimpleNamespace(add_to=lambda seen, subject, living: seen)
     host._wakes = SimpleNamespace(watch=lambda issue, pid: None)
     host.server = host_server
     _scene[:] = [scene]

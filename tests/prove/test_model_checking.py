@@ -20,6 +20,7 @@ from model_world import Local, claimed, site_steps, steps
 from gangline.app import commands
 from gangline.app.launching import Launcher
 from gangline.core import batch, reconcile
+from gangline.core import case as case_of_core
 from gangline.core.batch import Batch
 from gangline.core.events import Dispatched, Ended, Outcome, Policy, Voided
 from gangline.core.evidence import Answer, Claim, Verdict
@@ -161,13 +162,13 @@ def test_void_recorded_before_it_is_linked_is_found(planted):
 
 
 def test_a_probe_without_answer_that_is_read_as_death_is_found(planted):
-    verdict = reconcile.verdict
+    verdict = case_of_core.verdict
 
     def hasty(seen, *, kill_ordered):
         found = verdict(seen, kill_ordered=kill_ordered)
         return Verdict.DIED if found is Verdict.UNKNOWN else found
 
-    planted.setattr(reconcile, "verdict", hasty)
+    planted.setattr(case_of_core, "verdict", hasty)
     assert broken_promise(Case("", ONE, 2)) == 4
 
 
@@ -239,7 +240,7 @@ def test_evidence_read_from_its_end_is_found(planted):
 
 
 def test_a_dependent_that_is_started_too_early_is_found(planted):
-    def ready_anyway(batch, decision):
+    def ready_anyway(batch, decision, now):
         waiting = [k for k, i in batch.issues.items() if i.status not in TERMINAL]
         decision.effects.extend(
             Start(k) for k in waiting if batch.issues[k].status is Status.PENDING
@@ -252,15 +253,15 @@ def test_a_dependent_that_is_started_too_early_is_found(planted):
         place(self, key)
 
     planted.setattr(Batch, "_place", never_wait)
-    planted.setattr(reconcile, "_decide_dispatch", ready_anyway)
+    planted.setattr(reconcile, "decide_dispatch", ready_anyway)
     assert broken_promise(Case("", PAIR, 0)) == 3
 
 
 def test_more_agents_than_places_are_found(planted):
-    def all_at_once(batch, decision):
+    def all_at_once(batch, decision, now):
         decision.effects.extend(Start(key) for key in batch.ready(9))
 
-    planted.setattr(reconcile, "_decide_dispatch", all_at_once)
+    planted.setattr(reconcile, "decide_dispatch", all_at_once)
     assert broken_promise(Case("", TWO, 0, panes=1)) == 3
 
 

@@ -86,7 +86,7 @@ def test_parked_attempt_goes_on_when_its_limit_has_ended():
 
 def test_others_of_the_account_are_held_back_and_no_others():
     issues = (PlannedIssue(id=5), PlannedIssue(id=6), PlannedIssue(id=7, agent="codex"))
-    told = tale(*issues, accounts={"demo": "claude"})
+    told = tale(*issues, accounts=(("demo", "claude"),))
     dispatch(told)
     told.see({**RUNNING, "progress": LIMITED})
     plans = told.plans()

@@ -206,10 +206,10 @@ def find_agent(
     )
 
 
-def accounts(configured: Mapping[str, AgentConfig]) -> dict[str, str]:
-    """Agent to account, of the agents whose account is not named like them."""
-    told = {name: config.account for name, config in configured.items()}
-    return {name: account for name, account in told.items() if account and account != name}
+def accounts(configured: Mapping[str, AgentConfig]) -> tuple[tuple[str, str], ...]:
+    """Agent and account, of the agents whose account is not named like them, in order."""
+    told = ((name, config.account) for name, config in sorted(configured.items()))
+    return tuple((name, account) for name, account in told if account and account != name)
 
 
 def _refuse_unknown(

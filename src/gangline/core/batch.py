@@ -157,7 +157,7 @@ class Batch:
     def account_of(self, issue: IssueState) -> str | None:
         """Whose usage limit its next attempt is under; None while no agent is named."""
         name = issue.agent or self.agent
-        return self.policy.accounts.get(name, name) if name else None
+        return dict(self.policy.accounts).get(name, name) if name else None
 
     def ready(self, count: int, held_back: Container[str | None] = ()) -> list[str]:
         """Up to `count` issues to dispatch next: what the most work waits for first.

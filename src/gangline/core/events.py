@@ -82,7 +82,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     stall_action: str = "report"
     budget: Limits = Limits()
     batch_budget: Limits = Limits()
-    accounts: dict[str, str] = {}
+    accounts: tuple[tuple[str, str], ...] = ()
 
 
 class PlannedIssue(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):

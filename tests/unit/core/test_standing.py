@@ -128,7 +128,7 @@ class TestALimit:
         assert made.issue().status is Status.PENDING
 
     def test_parked_attempt_holds_no_place_and_its_account_is_held_back(self):
-        made = story({"1": (), "2": (), "3": ()}, max_concurrent=1, accounts={"demo": "acme"})
+        made = story({"1": (), "2": (), "3": ()}, max_concurrent=1, accounts=(("demo", "acme"),))
         plain = PlannedIssue(id="4", agent="command")
         made.batch.issues["4"] = type(made.issue())(id=plain.id, agent=plain.agent)
         made.batch.reindex()
