@@ -115,27 +115,38 @@ class Checks:
                 self.begun[self._attempt(event)] = event
             case Voided() | Ended():
                 self._closes(event)
-            case KillOrdered():
-                self.killed.add(self._attempt(event))
             case Reaping():
                 runner = self._runner(self._attempt(event))
                 if runner is not None:
                     world.fail(f"{self._attempt(event)} is reaped while its runner lives")
-            case Retried() | Reopened():
-                self.voids[event.issue] = 0
-            case Edited():
-                self.voids.update(dict.fromkeys(event.statuses, 0))
-                if event.by == "file" and not self.people.edits:
-                    world.fail("an edit of the state file that nobody made")
+            case Edited(by="file") if not self.people.edits:
+                world.fail("an edit of the state file that nobody made")
 
     def _promise(self, event):
         """What was written by a process that died before it was sure comes first."""
         if event.seq > self.last + 1:
             lines = self._journal().split(b"\n")
-            for line in lines[self.last : event.seq - 1]:
-                self._observe(Committed((decode_event(line),)))
+            for earlier in map(decode_event, lines[self.last : event.seq - 1]):
+                self._observe(Committed((earlier,)))
+                self._count(earlier)
         self._observe(Committed((event,)))
+        self._count(event)
         self.last = event.seq
+
+    def _count(self, event):
+        """Kills that are ours; and three launches in a row that come to nothing are failed."""
+        match event:
+            case KillOrdered():
+                self.killed.add(self._attempt(event))
+            case Voided():
+                count = self.voids.get(event.issue, 0) + 1 if event.counted else 0
+                if count >= _VOIDS_MAX and event.to is Status.PENDING:
+                    self.world.fail(f"{event.issue} is launched again after {count} in vain")
+                self.voids[event.issue] = count if event.to is Status.PENDING else 0
+            case Ended() | Retried() | Reopened():
+                self.voids[event.issue] = 0
+            case Edited():
+                self.voids.update(dict.fromkeys(event.statuses, 0))
 
     def _attempt(self, event):
         return f"{self.batch_id}-{event.issue}-a{event.attempt}"
@@ -160,9 +171,8 @@ class Checks:
         if isinstance(event, Voided):
             if attempt_id in self.started:
                 world.fail(f"{attempt_id} is recorded as void, and its agent ran")
-            self._count_void(event)
+            self._check_time(event)
             return
-        self.voids[event.issue] = 0
         self._is_true(event, attempt_id)
 
     def _check_number(self, event):
@@ -174,8 +184,8 @@ class Checks:
             return
         self.world.fail(f"{self._attempt(event)} is intended, and its folder is there already")
 
-    def _count_void(self, event):
-        """A launch has its time, and three in a row that come to nothing are failed."""
+    def _check_time(self, event):
+        """A launch has its time."""
         attempt_id = self._attempt(event)
         on_its_way = any(
             process.kind == "runner" and process.owner.attempt_id == attempt_id
@@ -183,10 +193,6 @@ class Checks:
         )
         if event.counted and on_its_way and self._is_young(attempt_id):
             self.world.fail(f"{attempt_id} is given up while its runner is on its way")
-        count = self.voids.get(event.issue, 0) + 1 if event.counted else 0
-        if count >= _VOIDS_MAX and event.to is Status.PENDING:
-            self.world.fail(f"{event.issue} is launched again after {count} launches in vain")
-        self.voids[event.issue] = count if event.to is Status.PENDING else 0
 
     def _is_young(self, attempt_id):
         """Whether it was fenced before its time, on the tmux server that it was meant for.

@@ -169,22 +169,18 @@ class Store:
             return None
 
     def _checkpoint(self, state: bytes | None, found: Lines) -> Batch | None:
-        """The batch of a state file that is byte for byte ours and of this journal.
-
-        A power cut may bring back the file of a journal that was lost, with numbers of its own:
-        the moment of the event that it was written at tells it.
-        """
+        """The batch of a state file that is byte for byte ours and of this journal."""
         if not state or not found.lines or not digest_matches(state):
             return None
         try:
             batch = decode_state(state)
-            first = decode_event(found.lines[0])
-            newest = decode_event(found.lines[min(batch.seq, len(found.lines)) - 1])
+            first, newest = map(decode_event, (found.lines[0], *found.lines[:batch.seq][-1:]))
         except (msgspec.DecodeError, BadLineError):
             return None
         same = isinstance(first, BatchStarted | BatchRestored) and first.batch_id == batch.batch_id
-        is_of_line = newest.seq == batch.seq and newest.at == batch.updated_at
-        return batch if same and is_of_line else None
+        # A power cut may bring back the file of a journal that was lost: the moment tells it.
+        same = same and (newest.seq, newest.at) == (batch.seq, batch.updated_at)
+        return batch if same else None
 
     def _load_without_journal(self, state: bytes | None, *, repair: bool) -> bool:
         if state is None:
