@@ -174,7 +174,7 @@ class Store:
             return None
         try:
             batch = decode_state(state)
-            first, newest = map(decode_event, (found.lines[0], *found.lines[:batch.seq][-1:]))
+            first, newest = map(decode_event, (found.lines[0], *found.lines[: batch.seq][-1:]))
         except (msgspec.DecodeError, BadLineError):
             return None
         same = isinstance(first, BatchStarted | BatchRestored) and first.batch_id == batch.batch_id
