@@ -175,7 +175,7 @@ class Store:
         try:
             batch = decode_state(state)
             first, newest = map(decode_event, (found.lines[0], *found.lines[: batch.seq][-1:]))
-        except (msgspec.DecodeError, BadLineError):
+        except (msgspec.DecodeError, ValueError):
             return None
         same = isinstance(first, BatchStarted | BatchRestored) and first.batch_id == batch.batch_id
         # A power cut may bring back the file of a journal that was lost: the moment tells it.
