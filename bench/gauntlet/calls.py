@@ -208,14 +208,13 @@ def sites_of(calls: Iterable[Call], role: str, folder: str) -> list[tuple[Call, 
     return found
 
 
-def struck(calls: list[Call], *, kill: bool) -> list[Call]:
-    """The calls that the fault hit; none if it came to none.
+def struck(calls: list[Call], name: str, *, kill: bool) -> list[Call]:
+    """The calls of this name that the fault hit; none if it came to none.
 
-    It is one, but for execve: strace counts by process, so each child is struck at its own.
+    What other threads were in the middle of is not it. It is one call, but for execve: strace
+    counts by process, so each child is struck at its own.
     """
     if not kill:
         return [call for call in calls if call.injected][:1]
-    killed = [call for call in calls if call.result.startswith("?")]
-    if killed and killed[-1].name == "execve":
-        return [call for call in killed if call.name == "execve"]
-    return killed[-1:]
+    killed = [call for call in calls if call.result.startswith("?") and call.name == name]
+    return killed if name == "execve" else killed[-1:]

@@ -117,7 +117,8 @@ def _read_traces(result: Result, theatre: Theatre, *, recoveries: bool) -> None:
             result.seen += targets_in(result.play, role, calls, theatre.folder, name)
             continue
         aim, strike = split_fault(inject)
-        hits = struck(calls, kill=KILL in strike or not strike)
+        name_struck = strike.partition(":")[0] or "kill"  # hand.py has the process kill itself
+        hits = struck(calls, name_struck, kill=KILL in strike or not strike)
         if not hits:
             continue
         meant = [unmarked(call) if aim and call in hits else call for call in calls]
@@ -324,11 +325,10 @@ class Gauntlet:
         writes = [t for t in self.watched if t.role == "command-0" and t.name == "write"]
         targets = self._dice.sample(writes, min(count, len(writes)))
         part.calls = len(writes)
-        part.sites = _sites(targets)
         began = time.monotonic()
         for result in self.pool.map(self._fill_disk, targets):
             self._note(part, result)
-        part.hit &= part.sites
+        part.sites = part.hit  # from where on it is full is chosen by number, and any place will do
         part.seconds = time.monotonic() - began
         return part
 
@@ -367,14 +367,3 @@ def _told(result: Result, *aims: Aim) -> Result:
         if by_hand and result.hit.get(role, ("",))[0].endswith(": kill"):
             result.hit[role] = (aim.site,)
     return result
-
-
-def beside(part: Part) -> Counter[str]:
-    """What was hit instead of what was aimed at."""
-    return Counter(
-        site
-        for r in part.results
-        for sites in r.hit.values()
-        for site in sites
-        if site not in part.sites
-    )

@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 from gauntlet.hostile import ROUNDS, race
-from gauntlet.injection import PAIRS, WATCHED_PLAYS, Gauntlet, beside
+from gauntlet.injection import PAIRS, WATCHED_PLAYS, Gauntlet
 from gauntlet.power import Recording, Tally, pick, replay, resume
 from gauntlet.report import Row, row_of, write_report
 from gauntlet.scenario import make_room
@@ -59,8 +59,6 @@ def main() -> int:
         f"{name}: never hit: {site}, which was there in {count} of {WATCHED_PLAYS} watched plays."
         for name, site, count in never
     ]
-    aside = sum(sum(beside(part).values()) for part in parts)
-    notes.append(f"{aside} strikes hit another site than the one aimed at, and are counted there.")
     if not options.only:
         write_report(rows, seed, notes)
     broken = sum(row.wrong for row in rows)
