@@ -80,7 +80,7 @@ def test_branch_with_unmerged_commits_is_refused_with_what_to_do(project):
     project.git("switch", "--quiet", "main")
     for said in project.refusals("--from", project.plan([ONE])):
         assert "input error: branches of an earlier batch hold commits" in said
-        assert "gangline/work/issue-1: 1 commits" in said
+        assert "gangline/work/issue-1: 1 commit" in said
         assert "git branch -m gangline/work/issue-1 gangline/work/issue-1-kept" in said
         assert "git branch -D gangline/work/issue-1" in said
 

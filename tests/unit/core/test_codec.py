@@ -55,6 +55,8 @@ def values(kind):
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
         return st.one_of(*map(values, parts))
+    if origin is tuple and parts[-1] is not Ellipsis:
+        return st.tuples(*map(values, parts))
     if origin is tuple:
         return st.lists(values(parts[0]), max_size=3).map(tuple)
     if origin is dict:
