@@ -4,7 +4,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST_WORKERS ?= 2
+PYTEST_WORKERS ?= 3
 # For test-agents: AGENTS="claude codex" installs and tests only those.
 AGENTS ?= claude codex opencode qwen aider
 
