@@ -45,11 +45,11 @@ test: lint
 # The programs stay in .agents-cache (or where GANGLINE_AGENTS_CACHE says); no model service is asked.
 test-agents: setup
 	$(BIN)/python tests/agents/install.py $(AGENTS)
-	GANGLINE_AGENTS="$(AGENTS)" $(BIN)/pytest -n $(PYTEST_WORKERS) tests/agents
+	GANGLINE_AGENTS="$(AGENTS)" $(BIN)/pytest -n 2 tests/agents
 
 prove: setup
 	@sh scripts/install-system-tools.sh strace
-	$(BIN)/pytest -n $(PYTEST_WORKERS) tests/prove tests/hostile
+	$(BIN)/pytest -n 2 tests/prove tests/hostile
 
 planted: setup
 	PYTHONPATH=bench $(BIN)/python -m gauntlet.planted_run
