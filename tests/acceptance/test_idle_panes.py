@@ -182,7 +182,10 @@ def test_half_typed_text_is_not_run_whatever_the_mode_of_an_editor_like_vi(stage
 def test_launch_that_was_swallowed_goes_elsewhere_uncharged_and_a_busy_pane_is_not_typed_into(
     stage,
 ):
-    """One pane reads lines without a child, as a prompt does; in one a program starts just then."""
+    """One pane reads lines without a child, as a prompt does; in one a program starts just then.
+
+    The third issue comes when the one whose launch was swallowed has ended: it goes elsewhere too.
+    """
     swallowed, typed, begun = (stage.room / name for name in ("swallowed", "typed", "begun"))
     os.mkfifo(begun)
     reader = stage.open()
@@ -196,14 +199,17 @@ def test_launch_that_was_swallowed_goes_elsewhere_uncharged_and_a_busy_pane_is_n
         f'case "$*" in *" set-option -p -o -t {quick} "*)\n'
         f'tmux -S "$3" send-keys -t {quick} "{program}" Enter; read x <{begun};; esac',
     )
-    stage.begin([stage.issue(number, let=True) for number in (1, 2)])
+    issues = [stage.issue(number, let=True) for number in (1, 2, 3)]
+    issues[2]["depends_on"] = [1]
+    stage.begin(issues)
     stage.wait_for_code(0)
-    first, second = (stage.attempts(number) for number in (1, 2))
+    first, second, third = (stage.attempts(number) for number in (1, 2, 3))
     assert [each["outcome"] for each in first] == ["void", "completed"]
     assert [each["outcome"] for each in second] == ["void", "completed"]
-    assert {first[1]["pane"], second[1]["pane"]} <= set(others)
-    assert [issue["retryCount"] for issue in stage.status()["issues"]] == [0, 0]
-    assert [line.retry for line in stage.starts()] == [0, 0]
+    assert [each["outcome"] for each in third] == ["completed"]
+    assert {first[1]["pane"], second[1]["pane"], third[0]["pane"]} <= set(others)
+    assert [issue["retryCount"] for issue in stage.status()["issues"]] == [0, 0, 0]
+    assert [line.retry for line in stage.starts()] == [0, 0, 0]
     [line] = swallowed.read_text().splitlines()
     assert f"GANGLINE_MARK={first[0]['id']}." in line
     assert "is no longer idle; nothing was typed" in stage.said()
@@ -212,7 +218,7 @@ def test_launch_that_was_swallowed_goes_elsewhere_uncharged_and_a_busy_pane_is_n
     stage.assert_given_back(reader, quick, *others)
     assert typed.read_text() == ""
     assert stage.tell(reader, f"({line}); echo ran") == "ran"  # too late it runs nothing
-    assert len(stage.starts()) == 2
+    assert len(stage.starts()) == 3
 
 
 # -- what happens to them --------------------------------------------------------------------------

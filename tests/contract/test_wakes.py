@@ -50,6 +50,22 @@ def write(path, data):
     os.close(fd)
 
 
+def test_hint_that_another_orchestrator_took_first_is_no_fault(wakes, path, monkeypatch):
+    """Both were told that the pipe is readable; one was quicker."""
+    other = Wakes(path)
+    select = wakes._selector.select
+
+    def select_and_be_late(timeout):
+        ready = select(timeout)
+        assert other.wait(DEADLINE_SECONDS).journal
+        return ready
+
+    monkeypatch.setattr(wakes._selector, "select", select_and_be_late)
+    hint(path)
+    assert wait(wakes) == NOTHING
+    other.close()
+
+
 def wait(wakes):
     """Whatever woke it; a wait that nothing ends is a failure."""
     started = time.monotonic()

@@ -55,19 +55,21 @@ def subject_of(
     )
 
 
-def swallowers(batch: Batch, server: str | None) -> set[str]:
+def swallowers(batch: Batch, server: str | None) -> dict[str, bool]:
     """The panes of this tmux server that swallowed a launch: what was typed there did not run.
 
-    A program that reads lines without a child looks like a prompt. Such a pane is left alone until
-    the issue has ended elsewhere, while anything runs anywhere.
+    A program that reads lines without a child looks like a prompt. While its issue has not come to
+    run elsewhere (True), such a pane is left alone as long as anything runs anywhere. After that
+    (False) it may be a prompt again, and is taken after all others: another issue would lose one
+    of its launches to it.
     """
-    return {
-        attempt.pane
-        for issue in batch.issues.values()
-        if issue.voids
-        for attempt in [a for a in issue.attempts if a.outcome is Outcome.VOID][-issue.voids :]
-        if attempt.pane is not None and attempt.pane == attempt.plan and attempt.server == server
-    }
+    found: dict[str, bool] = {}
+    for issue in batch.issues.values():
+        voided = [each for each in issue.attempts if each.outcome is Outcome.VOID]
+        for left, each in zip(range(len(voided), 0, -1), voided, strict=True):
+            if each.pane is not None and each.pane == each.plan and each.server == server:
+                found[each.pane] = found.get(each.pane, False) or left <= issue.voids
+    return found
 
 
 class Launcher:
@@ -134,7 +136,8 @@ class Launcher:
         found = self._host.idle_panes()
         deaf = swallowers(batch, self._host.server)
         runs = bool(batch.by_status[Status.DISPATCHED])
-        self._places = [pane for pane in found if pane not in deaf] or ([] if runs else found)
+        hearing = sorted((p for p in found if not deaf.get(p)), key=lambda pane: pane in deaf)
+        self._places = hearing or ([] if runs else found)
         self._looks_in_vain = 0 if self._places or runs else self._looks_in_vain + 1
         if self._looks_in_vain == _LOOKS_BEFORE_WORD:
             self._note("no other pane of this tmux session is idle: open one to go on")

@@ -136,7 +136,7 @@ class Wakes:
         journal = False
         for key, _ in self._selector.select(max(0.0, timeout_seconds)):
             if key.fd == self._pipe:
-                hints = os.read(self._pipe, _PIPE_BYTES).decode("ascii", "replace").split("\n")
+                hints = self._read_hints().decode("ascii", "replace").split("\n")
                 issues.update(hint for hint in hints if hint)
                 journal = journal or "" in hints[:-1]
             elif key.fd == self._wake_read:
@@ -151,6 +151,17 @@ class Wakes:
                 issues.add(issue)
                 self.unwatch(issue)
         return Wake(issues, journal, self._signal)
+
+    def _read_hints(self) -> bytes:
+        """What is in the pipe; nothing where another orchestrator of the area was quicker.
+
+        For an instant there are two, when somebody has deleted the lock file; each hint then goes
+        to one of them, and the other sees its news at its next pass.
+        """
+        try:
+            return os.read(self._pipe, _PIPE_BYTES)
+        except BlockingIOError:
+            return b""
 
     def close(self) -> None:
         """Let go of everything."""
