@@ -35,6 +35,7 @@ from gangline.store.batches import Store
 
 AREA = "work"
 BY_HAND = "by hand: "  # a fault aimed by hand.py; in a second line what strace is to inject
+BY_PATH = "by path: "  # a runner's call on this file; in a second line what strace is to inject
 COMMANDS_MAX = 12  # of one act: more is a batch that never ends
 COMMAND_SECONDS_MAX = 240.0  # reached only by one that hangs
 LEFT_SECONDS_MAX = 60.0
@@ -92,10 +93,10 @@ exec strace @STRACE@ $(cat "$plan") -o @ROOM@/traces/cancel "$@"
 
 
 def split_fault(inject: str) -> tuple[str, str]:
-    """What hand.py is to aim at, and what strace is to inject; "" for nothing."""
-    if not inject.startswith(BY_HAND):
+    """What is to be aimed at (by hand.py; for a runner, a file), and what strace is to inject."""
+    if not inject.startswith((BY_HAND, BY_PATH)):
         return "", inject
-    aim, _, strike = inject.removeprefix(BY_HAND).partition("\n")
+    aim, _, strike = inject.partition(": ")[2].partition("\n")
     return aim, strike
 
 
@@ -179,7 +180,10 @@ class Theatre(Project):
     def lay_fault(self, role: str, inject: str) -> None:
         """Have the runner or the cancel of this role traced; struck too, unless `inject` is ""."""
         aim, strike = split_fault(inject)
-        (self.room / "faults" / role).write_text(f"-e inject={strike}" if strike else "")
+        options = f"-e inject={strike}" if strike else ""
+        if inject.startswith(BY_PATH):
+            options += f" -P {aim} -P {self.folder / aim}"
+        (self.room / "faults" / role).write_text(options)
         (self.room / "faults" / f"{role}.aim").write_text(aim)
 
     def type(self, argv: tuple[str, ...], inject: str | None) -> Command:

@@ -34,6 +34,7 @@ STEPS = [  # role, and what its site has: before each of these calls the process
     ("runner-1-0", "runner: linkat"),
     ("runner-1-0", "runner: clone3"),
     ("runner-1-0", "runner: renameat work/attempts/*/exit.json.part"),
+    ("runner-3-0", "runner of one that dies: openat work/wake"),
 ]
 PAIRS = [  # a run killed there, and then the run that recovers
     ("run: fsync work/batch.journal.jsonl [dispatched]", "recovery: write work/batch.journal"),
