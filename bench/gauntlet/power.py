@@ -361,6 +361,7 @@ def resume(recording: Recording, moment: Moment, act: int) -> Result:
     if facts.at >= recording.second_act_at:
         (theatre.room / "second-act").touch()
     play.edited = b'"type":"edited"' in facts.committed
+    play.lost_signals = True
     theatre.snapshots.append(facts.committed.rpartition(b"\n")[0])
     try:
         play.perform()

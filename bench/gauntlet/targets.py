@@ -1,6 +1,5 @@
 """What may be struck: a call of a process that was watched, and how to hit the same one again."""
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -35,7 +34,7 @@ class Target(NamedTuple):
     Attributes:
         path: A pattern of what it acts on; "" where that is neither a file nor a pipe.
         nths: For each site, the how many-th call of this name on that path it is there.
-        file: That file as the program may have named it: in the project, or in the attempt.
+        file: That file, below the project; of what is in an attempt's folder its name.
     """
 
     play: str
@@ -69,11 +68,11 @@ class Target(NamedTuple):
         return None
 
     def _strike_by_path(self, site: str, how: str) -> str | None:
-        """A runner is one thread, whose calls are the same in each play, but for its opens.
+        """strace counts a runner's calls on one file alone.
 
-        It looks into /proc before some of them. strace counts those of one file alone.
+        Their numbers differ from play to play: it looks into /proc, and copies what comes.
         """
-        if self.name != "openat" or not self.file:
+        if not self.file:
             return None
         nth = self.nths[self.sites.index(site)]
         return f"{BY_PATH}{self.file}\n{self.name}:{how}:when={nth}"
@@ -146,9 +145,9 @@ def targets_in(
 def _file(call: Call, folder: Path) -> str:
     """Its first path below the project; of what is in an attempt's folder the name alone."""
     path = (call.paths or [""])[0]
-    if not path.startswith(f"{folder}/"):
-        return ""
-    return os.path.basename(path) if "/attempts/" in path else path.removeprefix(f"{folder}/")
+    below = path.removeprefix(f"{folder}/") if path.startswith(f"{folder}/") else ""
+    _, of_attempt, name = below.partition("/attempts/")
+    return name.partition("/")[2] if of_attempt else below
 
 
 def _pattern(call: Call, folder: Path) -> str:
