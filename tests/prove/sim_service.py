@@ -75,7 +75,7 @@ class Service:
             stall_minutes=plan.choice((None, 1.0, 3.0)),
             stall_action=plan.choice(("report", "retry", "fail")),
             budget=plan.choice((none, none, Limits(tokens=2000.0), Limits(minutes=10.0))),
-            batch_budget=plan.choice((none, none, Limits(tokens=self.size * 500.0))),
+            batch_budget=plan.choice((none, none, Limits(tokens=self.size * 300.0))),
             accounts=(("blue", "shared"), ("red", "shared"), ("demo", "green"), ("green", "green")),
         )
 
@@ -127,7 +127,7 @@ class Service:
         if self.world.calm:
             return
         self.world.at(self.rng.expovariate(1 / self.pace), self._speak)
-        if self.rng.random() < 0.3:
+        if self.rng.random() < 0.1:
             self._command("raise the budget", raised)
         elif self.rng.random() < 0.6:
             self._command("answer", self._answers)
@@ -259,6 +259,10 @@ class Talk:
         if self.rng.random() < 0.7:
             wall = self.service.wall_offset + self.service.limits[self.account]
             told["limitedUntil"] = float(int(wall) + 1)
+        if self.world.chance("probe", 0.1):
+            path, until = f"{self.agent.attempt_id}/progress.json", self.world.now + 10.0
+            self.world.unreadable[path] = until
+            self.world.say("disk", f"{path} cannot be read until", until)
         if self.rng.random() < 0.6:
             self.limited = True
             self.tell({**told, "failure": "usage limit", "failureKind": "limit"}, 100)
