@@ -38,6 +38,7 @@ from gangline.core.standing import (
     decide_uncharged,
     patience_seconds,
     reason_of_standing,
+    stays_as_it_is,
 )
 
 __all__ = [
@@ -142,7 +143,7 @@ def _decide_unknown(case: Case, decision: Decision) -> None:
         )
     elif seen.doubted:
         question = f"nothing is decided while this cannot be read: {unreadable(seen)}"
-    if question is not None and case.attempt.question != question:
+    if question not in (None, case.attempt.question) and not stays_as_it_is(case):
         decision.events.append(case.stands(Condition.NEEDS_INPUT, question))
     decision.effects.append(Look(issue.key, RECHECK_SECONDS, confirm=False))
 
@@ -221,7 +222,7 @@ def _decide_died(case: Case, decision: Decision) -> None:
     # exit.json is written when nothing is left; another boot leaves no process.
     if seen.has_exit is Answer.YES or case.other_boot() or seen.survivors is Answer.NO:
         ruling = rule_on_death(issue, attempt, seen, case.batch.policy, case.cause())
-        if not decide_uncharged(case, decision):
+        if not (decide_uncharged(case, decision) or decide_answer(case, ruling, decision)):
             decision.events.append(case.ended(ruling))
     elif seen.survivors is Answer.UNKNOWN:
         decision.effects.append(Look(issue.key, RECHECK_SECONDS, confirm=seen.confirmed))
