@@ -184,6 +184,8 @@ def verdict(seen: Evidence, *, kill_ordered: bool) -> Verdict:
     if seen.foreign is not None:
         return _verdict_of_foreign(seen.foreign, seen.signal)
     match seen.claim, seen.lock:
+        case Claim.RUNNER, Answer.YES:  # first, as most are
+            return Verdict.RUNNING
         case Claim.UNKNOWN, _:
             return Verdict.UNKNOWN
         case Claim.VOID, _:
@@ -194,8 +196,6 @@ def verdict(seen: Evidence, *, kill_ordered: bool) -> Verdict:
                 Answer.YES: _ended_without_claim(seen),
                 Answer.UNKNOWN: Verdict.UNKNOWN,
             }[seen.starting]
-        case Claim.RUNNER, Answer.YES:
-            return Verdict.RUNNING
         case Claim.RUNNER, Answer.NO:
             return _verdict_of_ended(seen, kill_ordered=kill_ordered)
         case _:

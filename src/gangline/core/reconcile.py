@@ -248,9 +248,11 @@ def _mass_death(batch: Batch, evidence: Mapping[str, Evidence], now: Now) -> set
         if issue is None or issue.attempt is None or issue.status is not Status.DISPATCHED:
             continue
         case = Case(batch, issue, issue.attempt, seen, now)
+        if case.verdict() is not Verdict.DIED:
+            continue
         proven = case.other_boot() or seen.server_gone is Answer.YES or issue.attempt.foreign
         believed = seen.confirmed or issue.attempt.reaping_since is not None
-        if case.verdict() is Verdict.DIED and not proven and not believed:
+        if not proven and not believed:
             suspects.add(key)
     alive = len(batch.by_status[Status.DISPATCHED])
     return suspects if len(suspects) >= MASS_DEATH_MIN and 2 * len(suspects) > alive else set()

@@ -10,7 +10,7 @@ from gangline.core.events import Condition, ConditionChanged, KillReason, Outcom
 from gangline.core.evidence import Answer, Signal, Verdict
 from gangline.core.model import Status
 from gangline.core.policy import DONE_GRACE_SECONDS, Ruling, limit_end, limit_jitter_seconds
-from gangline.core.usage import used_up
+from gangline.core.usage import NO_LIMITS, used_up
 
 _LIMIT_LOOK_SECONDS_MAX = 600.0  # the wall clock may be set meanwhile
 _LIMIT = "its service's usage limit was hit"
@@ -55,7 +55,7 @@ def reason_of_standing(case: Case) -> KillReason | None:
     attempt, policy = case.attempt, case.batch.policy
     if attempt.condition is Condition.LIMITED and case.now.epoch_seconds < (attempt.until or 0.0):
         return KillReason.LIMIT
-    if used_up(case.issue.usage + case.usage(), policy.budget):
+    if policy.budget != NO_LIMITS and used_up(case.issue.usage + case.usage(), policy.budget):
         return KillReason.BUDGET
     if attempt.condition is Condition.STALLED and policy.stall_action != "report":
         return KillReason.STALL
