@@ -274,9 +274,9 @@ MUTATIONS = (
         "an acknowledged cancel that loses to a success",
         "core/policy.py",
         "    if issue.wish is not None:\n        return Ruling(outcome, *_grant(issue, issue.wish))"
-        "\n    if issue.messages:\n",
+        "\n    if issue.messages and ",
         "    if issue.wish is not None and not achieved:\n"
-        "        return Ruling(outcome, *_grant(issue, issue.wish))\n    if issue.messages:\n",
+        "        return Ruling(outcome, *_grant(issue, issue.wish))\n    if issue.messages and ",
         (SIMULATION,),
     ),
     Planted(
