@@ -170,18 +170,18 @@ MUTATIONS = (
         "hosts/attempts.py",
         "        folder = self.path(subject.attempt_id)\n        claim, runner",
         "        folder = self.path(subject.attempt_id)\n"
-        "        early = _read_exit(os.path.join(folder, EXIT))\n"
-        "        began = _exists(os.path.join(folder, STARTING))\n        claim, runner",
+        '        early = _read_exit(f"{folder}/{EXIT}")\n'
+        '        began = _exists(f"{folder}/{STARTING}")\n        claim, runner',
         (MODEL,),
         (
             (
                 "hosts/attempts.py",
-                "        starting = _exists(os.path.join(folder, STARTING))\n",
+                '        starting = _exists(f"{folder}/{STARTING}")\n',
                 "        starting = began\n",
             ),
             (
                 "hosts/attempts.py",
-                "        has_exit, record = _read_exit(os.path.join(folder, EXIT))\n",
+                '        has_exit, record = _read_exit(f"{folder}/{EXIT}")\n',
                 "        has_exit, record = early\n",
             ),
         ),
@@ -303,8 +303,8 @@ MUTATIONS = (
     Planted(
         "what shares a limited account dispatched beside it",
         "core/dispatching.py",
-        "if a.condition is Condition.LIMITED]",
-        "if a.condition is Condition.LIMITED and not a.waits]",
+        "if each.condition is Condition.LIMITED]",
+        "if each.condition is Condition.LIMITED and not each.waits]",
         (MODEL, SIMULATION),
     ),
     Planted(
