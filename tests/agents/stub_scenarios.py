@@ -9,7 +9,8 @@ prompt unless the new prompt says another. Scenarios:
     ok       writes `file`, commits it, says that it is done
     slow     runs a tool that waits for `release(KEY)`; then as ok
     held     its stream stands still until `release(KEY)`; then as ok
-    error    answers `code` (401, 429, 500, 529), `times` times (default: for ever); then as ok
+    error    answers `code` (401, 429, 500, 529; 0 hangs up without an answer), `times` times
+             (default: for ever, or until `release(KEY)`); then as ok
     limit    the usage limit until `reset`, until `release(KEY)`; then as ok
     cut      drops the connection in the middle of a reply, `times` times (default 1); then as ok
     ask      asks a question with `gangline ask` and ends its turn; the next prompt is the answer

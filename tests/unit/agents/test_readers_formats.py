@@ -266,6 +266,14 @@ def test_a_call_that_opencode_was_not_allowed_is_a_failure():
     assert progress.failure == "permission was denied: bash: git push"
 
 
+def test_two_opencodes_that_race_for_their_database_are_told_so():
+    said = (
+        b"Error: Unexpected error\n\nFailed query: \n  CREATE TABLE workspace (\n  );\nparams: \n"
+    )
+    failure = read("opencode-json", said, code=1)[0].failure
+    assert failure.startswith("exit code 1: its database refused a query")
+
+
 def test_opencode_that_ends_before_its_last_step_has_failed():
     assert read("opencode-json", part("step_finish", reason="tool-calls"))[0].failure
     assert read("opencode-json", part("step_finish", reason="stop"))[0].failure is None
