@@ -267,9 +267,7 @@ def test_a_call_that_opencode_was_not_allowed_is_a_failure():
 
 
 def test_two_opencodes_that_race_for_their_database_are_told_so():
-    said = (
-        b"Error: Unexpected error\n\nFailed query: \n  CREATE TABLE workspace (\n  );\nparams: \n"
-    )
+    said = b"Error: Unexpected error\n\nFailed query: \n  CREATE TABLE x (\n  );\nparams: \n"
     failure = read("opencode-json", said, code=1)[0].failure
     assert failure.startswith("exit code 1: its database refused a query")
 
