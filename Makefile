@@ -13,7 +13,7 @@ help:
 	@echo "make test      lint, types, architecture and all tests"
 	@echo "make test-agents   the real agent programs, pinned, against a stub model (AGENTS=\"claude codex\": only those)"
 	@echo "make prove     crashes at every step: a part of what make gauntlet does"
-	@echo "make gauntlet  all of it, less than an hour (bench/GAUNTLET.md)"
+	@echo "make gauntlet  all of it and the planted bugs, less than an hour (bench/GAUNTLET.md, bench/PLANTED.md)"
 	@echo "make planted   mistakes put into copies of the program; all have to be found (bench/PLANTED.md)"
 	@echo "make bench     the speed figures, against other job runners (bench/RESULTS.md)"
 	@echo "make soak   simulated histories with faults, on and on (bench/SOAK.md)"
@@ -54,9 +54,12 @@ prove: setup
 planted: setup
 	PYTHONPATH=bench $(BIN)/python -m gauntlet.planted_run
 
+# SEED=42 makes the choices of an earlier run again.
 gauntlet: setup
 	@sh scripts/install-system-tools.sh strace
-	$(BIN)/python -m bench.gauntlet
+	$(BIN)/python -m bench.gauntlet $(if $(SEED),--seed $(SEED))
+	$(BIN)/pytest -n 2 tests/hostile
+	PYTHONPATH=bench $(BIN)/python -m gauntlet.planted_run
 
 bench: setup
 	$(BIN)/python bench/run.py

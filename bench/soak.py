@@ -114,7 +114,7 @@ def shrink(seed, without, issues):
     from sim_history import FAULTS, run_history
 
     kept = list(without)
-    for kind in FAULTS:
+    for kind in ("service", *FAULTS):
         if kind not in kept and run_history(seed, (*kept, kind), issues).failure is not None:
             kept.append(kind)
     return tuple(kept)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from gauntlet.calls import LINKS, RENAMES, SYNCS, Call
 
-LAWS = ("ordered", "any")
+LAWS = ORDERED, ANY = ("ordered", "any")
 FATES = ("whole", "absent", "half", "NULs")
 ROOT = ".workspace"
 # What nothing is decided by is left as it was written, which keeps the states few.
@@ -67,6 +67,13 @@ class Change(NamedTuple):
 
 
 State = dict[str, bytes | None]  # path below the project -> contents; None is a folder
+
+
+class Doubt(NamedTuple):
+    """A file that was not synced: its names, and what it may hold; first as it was written."""
+
+    paths: tuple[str, ...]
+    contents: tuple[bytes, ...]
 
 
 class Disk:
@@ -146,9 +153,9 @@ class Disk:
         if inode is None:
             return
         inode.synced = inode.now
-        self._held["ordered"].update(range(len(self.pending)))
+        self._held[ORDERED].update(range(len(self.pending)))
         if inode.is_folder:
-            self._held["any"].update(
+            self._held[ANY].update(
                 place
                 for place, change in enumerate(self.pending)
                 if any(folder is inode for folder, _, _ in change.halves)
@@ -159,7 +166,7 @@ class Disk:
     def count(self, law: str) -> int:
         """How many states there may be now, by this law: names times contents."""
         left = len(self.pending) - len(self._held[law])
-        names = left + 1 if law == "ordered" else 2**left
+        names = left + 1 if law == ORDERED else 2**left
         return int(names * len(FATES) ** len(self._unsynced()))
 
     def states(self, law: str, dice: random.Random, per_moment: int) -> Iterator[State]:
@@ -172,10 +179,25 @@ class Disk:
             for fate in fates if files else fates[:1]:
                 yield self._state(chosen, fate)
 
+    def ways(self) -> Iterator[tuple[State, list[Doubt]]]:
+        """Every way for names by the law `ordered`, with the contents of files left in doubt."""
+        held = frozenset(self._held[ORDERED])
+        left = [place for place in range(len(self.pending)) if place not in held]
+        unsynced = self._unsynced()
+        for cut in range(len(left) + 1):
+            places: dict[int, list[str]] = {}
+            state = self._state(held | frozenset(left[:cut]), {}, places)
+            doubts = [
+                Doubt(tuple(paths), tuple(dict.fromkeys(map(inode.contents, FATES))))
+                for inode in unsynced
+                if (paths := places.get(id(inode)))
+            ]
+            yield state, [doubt for doubt in doubts if len(doubt.contents) > 1]
+
     def _choices(self, law: str, dice: random.Random, most: int) -> Iterator[frozenset[int]]:
         held = frozenset(self._held[law])
         left = [place for place in range(len(self.pending)) if place not in held]
-        if law == "ordered":
+        if law == ORDERED:
             cuts = range(len(left) + 1)
             for cut in cuts if len(cuts) <= most else dice.sample(cuts, most):
                 yield held | frozenset(left[:cut])
@@ -202,7 +224,12 @@ class Disk:
                 found[id(inode)] = inode
         return list(found.values())
 
-    def _state(self, chosen: frozenset[int], fates: dict[Inode, str]) -> State:
+    def _state(
+        self,
+        chosen: frozenset[int],
+        fates: dict[Inode, str],
+        places: dict[int, list[str]] | None = None,
+    ) -> State:
         names: dict[int, dict[str, Inode]] = {}
         for place in sorted(chosen):
             for folder, name, inode in self.pending[place].halves:
@@ -217,6 +244,8 @@ class Disk:
             path, folder = todo.pop()
             for name, inode in names.get(id(folder), {}).items():
                 below = f"{path}/{name}".lstrip("/")
+                if places is not None:
+                    places.setdefault(id(inode), []).append(below)
                 state[below] = (
                     None if inode.is_folder else inode.contents(fates.get(inode, "whole"))
                 )

@@ -1,6 +1,7 @@
 """Power cuts: a play is recorded, and every state that the disk may then hold is started from.
 
-Each state is laid out in a folder and loaded as a start would, by the real store, and each attempt
+Each state, or of those that POSIX alone would allow a sample (every.py has all that ext4 and APFS
+allow), is laid out in a folder and loaded as a start would, by the real store, and each attempt
 in it is looked at by the real attempt folders. What was acknowledged has to be there: commits whose
 fsync had returned, the start of an agent before its first instruction, its end once exit.json was
 synced. A sample of the states is then really resumed to the end, where the play was recorded.
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gauntlet.checks import judge, judge_codes
-from gauntlet.disk import LAWS, ROOT, Disk, State, Step, steps_of
+from gauntlet.disk import ANY, LAWS, ROOT, Disk, State, Step, steps_of
 from gauntlet.injection import SHARED, Result
 from gauntlet.scenario import AREA, ISSUES, Play, Theatre
 
@@ -36,7 +37,7 @@ from gangline.store.area import AreaPaths
 from gangline.store.batches import Store
 
 # Nothing is left of it when it is over, so it may be in memory.
-_MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
+MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
 BYTES_TRACED = 1_000_000
 _AREA = f"{ROOT}/orchestrate/{AREA}"
 _ARCHIVE = f"{ROOT}/orchestrate/.archive/{AREA}/"
@@ -91,23 +92,35 @@ class Recording:
         self.second_act_at = min(retries, default=float("inf"))
 
 
+def played(
+    steps: Sequence[Step], lies: Callable[[Step], bool] | None = None
+) -> Iterator[tuple[Facts, Disk]]:
+    """The disk after each step, and what is acknowledged then.
+
+    Args:
+        steps: Of a recording.
+        lies: Syncs that the disk acknowledges and does not do; as if they were left out.
+    """
+    disk, facts = Disk(), Facts()
+    for step in steps:
+        if step.what != "run" and not (lies and step.what == "sync" and lies(step)):
+            disk.play(step)
+        facts = _told(facts, step, disk)
+        yield facts, disk
+
+
 def moments(
     steps: Sequence[Step], seed: int, per_moment: int, lies: Callable[[Step], bool] | None = None
 ) -> Iterator[tuple[str, int, list[Moment]]]:
     """After each step and by each law: how many states there may be, and those to look at.
 
     Args:
-        steps: Of a recording.
+        steps, lies: As of `played`.
         seed: Of the sampling.
         per_moment: How many ways for names to be there are tried, at most.
-        lies: Syncs that the disk acknowledges and does not do; as if they were left out.
     """
     dice = random.Random(seed)
-    disk, facts = Disk(), Facts()
-    for step in steps:
-        if step.what != "run" and not (lies and step.what == "sync" and lies(step)):
-            disk.play(step)
-        facts = _told(facts, step, disk)
+    for facts, disk in played(steps, lies):
         for law in LAWS:
             states = disk.states(law, dice, per_moment)
             yield law, disk.count(law), [Moment(facts, state, law) for state in states]
@@ -255,11 +268,17 @@ def _check_attempt(
 # -- all of them -------------------------------------------------------------------------------
 
 
-class Tally(NamedTuple):
-    """How many states there may be and how many were looked at, by law; and what was wrong."""
+class Told(NamedTuple):
+    """What came of the states of a recording.
 
-    possible: dict[str, int]
-    looked_at: dict[str, int]
+    Attributes:
+        possible: States that there may be, told apart or not.
+        started: Different ones that were started from.
+        wrong: What was lost or wrong in one of them.
+    """
+
+    possible: int
+    started: int
     wrong: list[str]
 
 
@@ -270,19 +289,21 @@ def replay(
     lies: Callable[[Step], bool] | None = None,
     until: str | None = None,
     share: float = 1.0,
-) -> Tally:
-    """Look at the states of a recording, each different one once, or at a share of them.
+) -> Told:
+    """Start from states that POSIX allows, each different one once, or a share of them.
 
     The other arguments are those of `moments`. It ends at the first thing wrong that has
     the words `until` in it.
     """
-    tally = Tally(dict.fromkeys(LAWS, 0), dict.fromkeys(LAWS, 0), [])
+    possible, started, wrong = 0, 0, []
     known: set[bytes] = set()
     dice = random.Random(seed)
-    with tempfile.TemporaryDirectory(prefix="gauntlet-disk-", dir=_MEMORY) as room, another_boot():
+    with tempfile.TemporaryDirectory(prefix="gauntlet-disk-", dir=MEMORY) as room, another_boot():
         shelf = Shelf(Path(room))
-        for law, possible, found in moments(steps, seed, per_moment, lies):
-            tally.possible[law] += possible
+        for law, count, found in moments(steps, seed, per_moment, lies):
+            if law != ANY:
+                continue
+            possible += count
             for moment in found:
                 key = _digest(moment)
                 if key in known:
@@ -290,14 +311,14 @@ def replay(
                 known.add(key)
                 if dice.random() >= share:
                     continue
-                tally.looked_at[law] += 1
+                started += 1
                 shelf.lay_out(moment.state)
                 problems = check(moment, shelf.folder)
-                tally.wrong.extend(f"{law}: {problem}" for problem in problems)
+                wrong += problems
                 shelf.forget_changes()
                 if until is not None and any(until in problem for problem in problems):
-                    return tally
-    return tally
+                    return Told(possible, started, wrong)
+    return Told(possible, started, wrong)
 
 
 def _digest(moment: Moment) -> bytes:
@@ -340,6 +361,7 @@ def resume(recording: Recording, moment: Moment, act: int) -> Result:
     if facts.at >= recording.second_act_at:
         (theatre.room / "second-act").touch()
     play.edited = b'"type":"edited"' in facts.committed
+    play.lost_signals = True
     theatre.snapshots.append(facts.committed.rpartition(b"\n")[0])
     try:
         play.perform()

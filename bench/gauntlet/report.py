@@ -37,8 +37,9 @@ has to come to.
   that; before an open, mkdir, unlink or flock the command kills itself.
 - What the play with worktrees refuses as the other one does is refused once.
 - Commands are forked by a process that has loaded the program (bench/gauntlet/nursery.py).
-- Power cuts: *ordered* is how ext4 and APFS keep names, *any* is all that POSIX promises; of what
-  was not synced each file is whole, absent, half or NULs. Equal states are counted once.
+- Power cuts: of what was not synced each file is whole, absent, half or NULs. *ordered* is how ext4
+  and APFS keep names: every state is started from, states that differ only in files that a start
+  never looks at once (bench/gauntlet/every.py). *any* is all that POSIX promises: a sample.
 """
 
 

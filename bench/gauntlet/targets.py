@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from gauntlet.calls import Call, sites_of
 from gauntlet.hand import ANY, KILLED, MARKS
-from gauntlet.scenario import BY_HAND
+from gauntlet.scenario import BY_HAND, BY_PATH
 
 SHARED, WORKTREES = "shared", "worktrees"
 KILL = "signal=SIGKILL"
@@ -34,6 +34,7 @@ class Target(NamedTuple):
     Attributes:
         path: A pattern of what it acts on; "" where that is neither a file nor a pipe.
         nths: For each site, the how many-th call of this name on that path it is there.
+        file: That file, below the project; of what is in an attempt's folder its name.
     """
 
     play: str
@@ -43,6 +44,7 @@ class Target(NamedTuple):
     sites: tuple[str, ...]
     path: str = ""
     nths: tuple[int, ...] = ()
+    file: str = ""
 
     @property
     def is_file(self) -> bool:
@@ -54,8 +56,10 @@ class Target(NamedTuple):
         return f"{self.name}:{how}:when={self.ordinal}"
 
     def strike_exactly(self, site: str, how: str) -> str | None:
-        """The fault that hits this very call at this site, where hand.py can aim at it."""
+        """The fault that hits this very call at this site, where it can be aimed at so."""
         name = self._python_name
+        if self.role.startswith("runner"):
+            return self._strike_by_path(site, how)
         aim = self._aim(site)
         if aim and name in MARKS:
             return f"{BY_HAND}mark {name} {aim}\n{MARKS[name]}:{how}:when=1"
@@ -63,19 +67,29 @@ class Target(NamedTuple):
             return f"{BY_HAND}kill {name} {aim}"
         return None
 
+    def _strike_by_path(self, site: str, how: str) -> str | None:
+        """strace counts a runner's calls on one file alone.
+
+        Their numbers differ from play to play: it looks into /proc, and copies what comes.
+        """
+        if not self.file:
+            return None
+        nth = self.nths[self.sites.index(site)]
+        return f"{BY_PATH}{self.file}\n{self.name}:{how}:when={nth}"
+
     @property
     def _python_name(self) -> str:
         return _BY_OTHER_NAME.get(self.name, self.name)
 
     def _aim(self, site: str) -> str:
-        if self.role.startswith("runner") or not self.path:
-            return ""  # a runner is one thread, and its calls are the same in each play
+        if not self.path:
+            return ""
         kind = _KIND.search(site)
         return f"{self.nths[self.sites.index(site)]} {kind[1] if kind else ANY} {self.path}"
 
 
 class Aim(NamedTuple):
-    """A call to strike for this site: by what it means where hand.py can, or by its number."""
+    """A call to strike for this site: by what it means where that can be told, or by its number."""
 
     target: Target
     site: str = ""
@@ -123,10 +137,17 @@ def targets_in(
             counts[place] += 1
             nths.append(counts[place])
         if own or call.name != "execve":
-            targets.append(
-                Target(play, role, call.name, call.ordinal, tuple(sites), path, tuple(nths))
-            )
+            place_of = (tuple(sites), path, tuple(nths), _file(call, folder))
+            targets.append(Target(play, role, call.name, call.ordinal, *place_of))
     return targets
+
+
+def _file(call: Call, folder: Path) -> str:
+    """Its first path below the project; of what is in an attempt's folder the name alone."""
+    path = (call.paths or [""])[0]
+    below = path.removeprefix(f"{folder}/") if path.startswith(f"{folder}/") else ""
+    _, of_attempt, name = below.partition("/attempts/")
+    return name.partition("/")[2] if of_attempt else below
 
 
 def _pattern(call: Call, folder: Path) -> str:

@@ -41,7 +41,7 @@ class Stage:
         )
         self.activity = Activity(AttemptFolders(str(room / "area"), "wake"))
 
-    def look(self, later: float = 0.0) -> Evidence:
+    def look(self, later: float = 0.0, *, living: bool = True) -> Evidence:
         self.now += later
         subject = Subject(
             attempt_id="b-1-a0", issue="1", number=0, mark="m", server=None, quiet_seconds=QUIET
@@ -52,7 +52,7 @@ class Stage:
             lock=Answer.YES,
             runner=RunnerIdentity(os.getpid(), 0, "boot"),
         )
-        return self.activity.add_to(seen, subject, living=True)
+        return self.activity.add_to(seen, subject, living=living)
 
     def silent(self) -> None:
         """It has been silent for long, and was looked at more closely once."""
@@ -136,6 +136,23 @@ def test_progress_is_read_again_when_it_has_changed(stage):
     progress.write_text("no json")
     os.utime(progress, ns=(2, 2))
     assert stage.look().progress is None
+
+
+def test_last_words_are_read_though_their_file_bears_the_time_of_an_earlier_one(stage):
+    progress = stage.folder / "progress.json"
+    for session in ("a", "b"):
+        progress.write_text(f'{{"session":"{session}"}}')
+        os.utime(progress, ns=(5, 5))
+        if session == "a":
+            assert stage.look().progress.session == "a"
+    assert stage.look().progress.session == "a"  # as good as the clock is
+    assert stage.look(living=False).progress.session == "b"
+
+
+def test_words_that_cannot_be_read_are_unknown_and_missing_ones_are_none(stage):
+    assert stage.look().has_progress is Answer.NO
+    (stage.folder / "progress.json").symlink_to("progress.json")
+    assert stage.look().has_progress is Answer.UNKNOWN
 
 
 def _cpu(pid: int) -> float:

@@ -225,7 +225,12 @@ def test_agent_inherits_nothing_but_its_environment_and_three_descriptors(stage)
         setup_program=checker,
         setup_done=str(stage.folder / "done"),
     )
-    stage.run(launch)
+    before = {each: signal.signal(each, signal.SIG_IGN) for each in (signal.SIGINT, signal.SIGQUIT)}
+    try:
+        stage.run(launch)  # as a server that a script began in the background starts it
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
     status, _, rest = stage.log(launch).decode().partition("['GANGLINE")
     environment, descriptors, where = ("['GANGLINE" + rest).splitlines()
     given = [f"{name}={value}" for name, value in launch.environment.items()]

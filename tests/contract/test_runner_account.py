@@ -300,6 +300,21 @@ def test_text_that_is_no_unicode_is_written_as_something_that_is(stage, file):
     assert json.loads((stage.area / "progress.json").read_bytes())["lastWords"] == "a?"
 
 
+def test_disk_that_refuses_the_last_progress_alone_holds_back_the_end(file, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError(5, "refused")
+
+    with monkeypatch.context() as refused:
+        refused.setattr(runner_account.os, "rename", refuse)
+        file.note({"failure": "limit"}, durably=True)
+        with pytest.raises(OSError, match="refused"):
+            file.settle()
+    file.settle()
+    assert json.loads((Path(file._attempt.path) / "progress.json").read_bytes()) == {
+        "failure": "limit"
+    }
+
+
 # Takes the right to write files from the runner, its parent, and from itself not.
 FILL_THE_DISK = """
 import os, resource

@@ -118,9 +118,12 @@ class Pane:
         assert self.stage.report() == f"told {name}"
 
     def tell_the_end(self, name, **fields):
-        """Tell what ends the attempt; the agent may be asked to end while its hook still runs."""
+        """Tell what ends the attempt; the agent may be asked to end while its hook still runs.
+
+        It is continued, in case it was stopped, and then asked to end.
+        """
         self.type(f"hook {name} {json.dumps(fields)}")
-        assert self.stage.report() in ("terminated", f"told {name}")
+        assert self.stage.report() in ("continued", "terminated", f"told {name}")
 
     def shows(self, text):
         return comes_true(lambda: text in "\n".join(self.screen()))

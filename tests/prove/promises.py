@@ -178,12 +178,17 @@ def nothing_lost(ledger: Ledger, witness: Witness) -> None:
                 raise BrokenPromiseError(2, f"#{issue} is dispatched while it is {entry.status}")
             if witness.attempt <= entry.newest:
                 raise BrokenPromiseError(2, f"attempt number {witness.attempt} of #{issue} again")
+            if witness.messages != entry.messages:
+                raise BrokenPromiseError(
+                    2, f"#{issue} is given {witness.messages} of {entry.messages} messages"
+                )
         case Voided() | Ended():
             entry = ledger[witness.issue]
             if not entry.is_open or entry.newest != witness.attempt:
                 raise BrokenPromiseError(
                     2, f"#{witness.issue} has no open attempt {witness.attempt}, yet one is closed"
                 )
+            _nothing_unsaid(entry, witness)
         case Edited():
             lost = [k for k in witness.statuses if _has_open_attempt(ledger, k)]
             if lost:
@@ -196,6 +201,19 @@ def nothing_lost(ledger: Ledger, witness: Witness) -> None:
                 )
         case Retried() | Reopened() if ledger[witness.issue].status not in TERMINAL:
             raise BrokenPromiseError(2, f"#{witness.issue} is reopened and was not over")
+
+
+def _nothing_unsaid(entry: Entry, event: Voided | Ended) -> None:
+    """Nothing that was said is lost: an agent is told it, a person's answer is waited for.
+
+    What a person decided, and a budget that is used up, come before both.
+    """
+    if entry.wish is not None or entry.over_budget or not isinstance(event, Ended):
+        return
+    if event.to in TERMINAL and event.outcome is not Outcome.REFUSED and entry.messages:
+        raise BrokenPromiseError(2, f"#{event.issue} is over, and its agent was not told all")
+    if event.to is Status.COMPLETED and event.exit_code == 0 and entry.asked:
+        raise BrokenPromiseError(2, f"#{event.issue} is completed over its agent's open question")
 
 
 def _has_open_attempt(ledger: Ledger, issue: str) -> bool:
@@ -217,8 +235,14 @@ def in_order(memory: Memory, ledger: Ledger, witness: Witness) -> None:
                 raise BrokenPromiseError(3, f"#{issue} is dispatched before {waiting}")
             if entry.held or ledger.paused:
                 raise BrokenPromiseError(3, f"#{issue} is dispatched while held or paused")
-            if ledger.dispatched() >= ledger.max_concurrent:
+            if ledger.places_taken() >= ledger.max_concurrent:
                 raise BrokenPromiseError(3, f"#{issue} is dispatched and there is no free place")
+            if ledger.is_over_budget:
+                raise BrokenPromiseError(3, f"#{issue} is dispatched over the batch's budget")
+            if witness.retry != min(entry.charges, 1):
+                raise BrokenPromiseError(
+                    3, f"#{issue} is charged {witness.retry}, after {entry.charges} that count"
+                )
         case AgentStarted(issue, _):
             times = 1 + dict(memory.spent).get(issue, 0)
             if times > 1 + ledger.retry_max:
@@ -366,9 +390,12 @@ class Promises:
             self.memory = self.memory._replace(spent=_counted(self.memory.spent, issue, None))
         if isinstance(event, Ended) and event.to is Status.PENDING:
             ran = (event.issue, event.attempt) in self.memory.executed
-            if ran and event.outcome is Outcome.KILLED:  # by stop --kill: not charged
+            if ran and event.outcome in _UNCHARGED:
                 spent = _counted(self.memory.spent, event.issue, -1)
                 self.memory = self.memory._replace(spent=spent)
+
+
+_UNCHARGED = (Outcome.KILLED, Outcome.LIMITED, Outcome.SESSION_LOST)
 
 
 def _counted(
@@ -385,8 +412,8 @@ def _new_budgets(before: Ledger, event: AnyEvent) -> list[str]:
     match event:
         case Retried() | Reopened():
             return [event.issue]
-        case Voided() | Ended() if (
-            event.to is Status.PENDING and before[event.issue].wish is Wish.RETRY
+        case Voided() | Ended() if event.to is Status.PENDING and (
+            before[event.issue].wish is Wish.RETRY or before[event.issue].messages
         ):
             return [event.issue]
         case Edited():

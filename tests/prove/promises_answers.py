@@ -5,7 +5,16 @@ from itertools import product
 
 import msgspec
 
-from gangline.core.evidence import Answer, Claim, Evidence, ExitRecord, Foreign, Signal, verdict
+from gangline.core.evidence import (
+    Answer,
+    Claim,
+    Evidence,
+    ExitRecord,
+    Foreign,
+    Progress,
+    Signal,
+    verdict,
+)
 
 _ANSWERS: dict[str, tuple[object, ...]] = {
     "claim": (Claim.NONE, Claim.VOID, Claim.RUNNER),
@@ -13,6 +22,7 @@ _ANSWERS: dict[str, tuple[object, ...]] = {
     "starting": (Answer.YES, Answer.NO),
     "signal": (Signal.NONE, Signal.OK, Signal.FAILED),
     "has_exit": (Answer.NO, ExitRecord(code=0), ExitRecord(code=1), ExitRecord(signal=9)),
+    "has_progress": (Answer.NO, Progress(limited=True, failure="limit", failure_kind="limit")),
     "survivors": (Answer.YES, Answer.NO),
     "foreign": (Foreign.ABSENT, Foreign.BUSY),
 }
@@ -26,6 +36,9 @@ def completions(seen: Evidence) -> Iterator[Evidence]:
         record = changes.get("has_exit")
         if isinstance(record, ExitRecord):
             changes |= {"has_exit": Answer.YES, "exit": record}
+        progress = changes.get("has_progress")
+        if isinstance(progress, Progress):
+            changes |= {"has_progress": Answer.YES, "progress": progress}
         full = msgspec.structs.replace(seen, **changes)
         if not lacking or _can_be(full):
             yield full
@@ -43,8 +56,12 @@ def meaning(full: Evidence, killed: bool, rebooted: bool) -> tuple[object, ...]:
     found = verdict(full, kill_ordered=killed)
     match found:
         case "finished":
-            return found, full.signal, full.exit
+            return found, full.signal, full.exit, _failure(full)
         case "died":
             left = rebooted or full.has_exit is Answer.YES or full.survivors is Answer.NO
-            return found, full.signal, left
+            return found, full.signal, left, _failure(full)
     return (found,)
+
+
+def _failure(full: Evidence) -> str | None:
+    return full.progress.failure_kind if full.progress else None

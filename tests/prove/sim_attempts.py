@@ -39,10 +39,12 @@ class Runner:
         self.mark = mark
         self.ending = self.agent = self.held = None
         self.record = {}
+        self.talk = None
+        calls = 60 if machine.service.is_on else 24
         if self.world.chance("crash", 0.05):
-            self.process.kill_at = self.world.stream("crash").randint(1, 24)
+            self.process.kill_at = self.world.stream("crash").randint(1, calls)
         if self.world.chance("disk", 0.04):
-            self.process.refuse_at = self.world.stream("disk").randint(1, 24)
+            self.process.refuse_at = self.world.stream("disk").randint(1, calls)
 
     # -- until the agent runs --------------------------------------------------------------
 
@@ -111,6 +113,8 @@ class Runner:
         if self.process.dead:
             return
         self.agent = Agent(self)
+        self.talk = self.machine.service.talk_of(self.agent)
+        self.machine.on_told(self.agent, self.talk)
         self.note_session()
         if self.ending is not None:
             self.end_agent()
@@ -152,6 +156,8 @@ class Runner:
 
     def agent_ended(self, record):
         self.record = dict(record)
+        if self.talk is not None:
+            self.talk.finish()
         self.asked_at = None
         self.go_on(self.reap)
 
@@ -177,6 +183,8 @@ class Runner:
             for name, value in self.record.items()
         )
         try:
+            if self.talk is not None:
+                self.talk.settle()
             self.attempt.write_durably(runner.EXIT + ".part", b"{%s}" % text.encode())
             self.machine.system.rename(
                 runner.EXIT + ".part",
@@ -217,6 +225,7 @@ class Agent:
         if self.tool_kind is not None:
             self.machine.start_tool(self)
         self.world.at(self.seconds, self.finish)
+        self.idle_until = 0.0
         self.record = None
 
     def may_forget_mark(self):
@@ -240,6 +249,9 @@ class Agent:
     def finish(self):
         """The end of its work by its own plan; with a signal file it may live on after it."""
         if self.process.dead:
+            return
+        if self.world.now < self.idle_until:
+            self.world.at(self.idle_until - self.world.now, self.finish)
             return
         record, word = self.plan
         if word is not None:

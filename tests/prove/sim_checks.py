@@ -30,6 +30,7 @@ from gangline.core.events import (
     Reaping,
     Reopened,
     Retried,
+    Sent,
     Skipped,
     Unblocked,
     Voided,
@@ -55,10 +56,12 @@ class Checks:
         self.closed = {}  # attempt id -> the event that closed it
         self.killed = set()  # attempts whose end is our own doing
         self.voids = {}  # issue -> launches in a row that came to nothing
+        self.spoken_to = set()  # issues whose agent is to be told something: a new budget
         self.started = set()
         self.unsure = None  # the state file as a power cut left it
         self.batch_id = "b1"
         self.promises = Promises()
+        self.service = None  # set by the history: the checks of sim_service_checks
         self.last = 0  # the newest event that the promises have seen
         machine.on_claim = self.claimed
         machine.on_start = self.agent_started
@@ -129,17 +132,25 @@ class Checks:
             for earlier in map(decode_event, lines[self.last : event.seq - 1]):
                 self._observe(Committed((earlier,)))
                 self._count(earlier)
+                self.service.saw(earlier, is_new=False)
         self._observe(Committed((event,)))
         self._count(event)
+        self.service.saw(event, is_new=True)
         self.last = event.seq
 
     def _count(self, event):
         """Kills that are ours; and three launches in a row that come to nothing are failed."""
         match event:
+            case Sent():
+                self.spoken_to.add(event.issue)
+            case Dispatched():
+                self.spoken_to.discard(event.issue)
             case KillOrdered():
                 self.killed.add(self._attempt(event))
             case Voided():
                 count = self.voids.get(event.issue, 0) + 1 if event.counted else 0
+                if event.issue in self.spoken_to:
+                    count = 0
                 if count >= _VOIDS_MAX and event.to is Status.PENDING:
                     self.world.fail(f"{event.issue} is launched again after {count} in vain")
                 self.voids[event.issue] = count if event.to is Status.PENDING else 0
@@ -294,6 +305,7 @@ class Checks:
         """What is committed from here on begins with the state file; who has run stays known."""
         self.committed, self.events, self.closed, self.voids = {}, {}, {}, {}
         self.last = 0
+        self.service.forget()
         self.promises.memory = self.promises.memory._replace(spent=())
 
     def _journal(self):
@@ -343,17 +355,20 @@ class Checks:
                     self.world.fail(f"{key} is dispatched before {waiting}")
                 if event.attempt in [attempt.number for attempt in issue.attempts]:
                     self.world.fail(f"attempt number {event.attempt} of {key} is used twice")
-                if len(batch.by_status[Status.DISPATCHED]) >= batch.policy.max_concurrent:
+                attempts = [batch.issues[k].attempts[-1] for k in batch.dispatched]
+                if sum(not a.waits for a in attempts) >= batch.policy.max_concurrent:
                     self.world.fail("more attempts than places")
                 if spent.get(key, 0) > batch.policy.retry_max:
                     self.world.fail(f"{key} has died {spent[key]} times and is dispatched again")
             case Ended(outcome=Outcome.DIED | Outcome.FAILED, issue=key):
                 self._check_wish(batch, event)
                 granted = batch.issues[key].wish is Wish.RETRY
-                spent[key] = 0 if granted else spent.get(key, 0) + 1
+                goes_on = event.to is Status.PENDING and batch.issues[key].messages
+                spent[key] = 0 if granted or goes_on else spent.get(key, 0) + 1
             case Voided() | Ended():
                 self._check_wish(batch, event)
-                if batch.issues[event.issue].wish is Wish.RETRY:
+                issue = batch.issues[event.issue]
+                if issue.wish is Wish.RETRY or issue.messages:
                     spent[event.issue] = 0
             case Retried(issue=key) | Reopened(issue=key):
                 spent[key] = 0

@@ -70,7 +70,10 @@ class Faults:
             self.world.say("disk", "the process table cannot be read until", until)
             return
         attempt = rng.choice(attempts)
-        name = rng.choice(("claim", "lock", "starting", "exit.json"))
+        names = ("claim", "lock", "starting", "exit.json")
+        if self.machine.service.is_on:
+            names = (*names, "exit.json", "progress.json", "progress.json")
+        name = rng.choice(names)
         end = f"{attempt}/{name}"
         if rng.random() < 0.2:
             end = f"issue-{self.checks.intended[attempt]}.exit"

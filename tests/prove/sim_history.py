@@ -12,6 +12,8 @@ from sim_checks import Checks
 from sim_faults import Faults
 from sim_machine import Dispatcher, Machine, SimProcesses, SimTmux, Waiter, wall_text
 from sim_people import People
+from sim_service import Service
+from sim_service_checks import ServiceChecks
 from sim_system import Gone, Installed
 from sim_world import FAULTS, Counts, ViolationError, World
 
@@ -104,6 +106,13 @@ class History:
         self.faults = Faults(self.world, self.machine, self.people, self.checks, self.paths, pace)
         self.poll_seconds = self.rng.choice((2.0, 30.0))
         self.lives = 0
+        self.service = self.machine.service = Service(
+            self.world, self.machine, self.paths, self.size
+        )
+        if self.service.is_on:
+            self.poll_seconds = self.service.poll_seconds
+        self.checks.service = ServiceChecks(self.world, self.machine, self.service)
+        self.machine.on_told = self.checks.service.agent_started
         kinds = [kind for kind in FAULTS if self.rng.random() < 0.6]
         self.world.without |= set(FAULTS) - set(kinds)
         if self.world.chance("launch", 0.05):  # nobody ever comes to the claims of this issue
@@ -119,19 +128,25 @@ class History:
             before = keys[max(0, place - reach) : place]
             count = min(len(before), self.rng.choice((0, 1, 1, 2)))
             found.append(
-                PlannedIssue(id=key, title=key, depends_on=tuple(self.rng.sample(before, count)))
+                PlannedIssue(
+                    id=key,
+                    title=key,
+                    depends_on=tuple(self.rng.sample(before, count)),
+                    agent=self.service.agent_name(),
+                )
             )
         return tuple(found)
 
     def policy(self):
         rng = self.rng
-        return Policy(
+        policy = Policy(
             max_concurrent=rng.choice((1, 2, 3, 4, 8)) if self.size < 50 else 16,
             retry_max=rng.choice((0, 1, 1, 1)),
             retry_on_failure=rng.random() < 0.2,
             on_failed_dependency=rng.choice(("run", "skip")),
             attempt_minutes=rng.choice((None, None, 3.0)),
         )
+        return self.service.policy(policy)
 
     # -- the whole -----------------------------------------------------------------------------
 
@@ -140,7 +155,8 @@ class History:
         processes = SimProcesses(self.machine)
         remove = self.checks.install()
         try:
-            with Installed(self.world, processes) as installed:
+            on = self.service.is_on
+            with Installed(self.world, processes, with_service=on) as installed:
                 self.machine.system = installed.system
                 self._run()
         except ViolationError as error:
@@ -165,6 +181,7 @@ class History:
         world.disk.make(world.disk.root, "w", is_folder=True)
         world.disk.sync_all()
         self.faults.begin()
+        self.service.begin(self.people)
         world.at(self.fault_seconds, self.calm_down)
         self.event = BatchStarted(
             format=1,
@@ -203,6 +220,7 @@ class History:
             return [*events, *commands.resume(batch)]
 
         self.people.command("release everything", release)
+        self.service.settle_all()
         self.world.at(200.0, self.release_all)
 
     # -- a life of an orchestrator -------------------------------------------------------------

@@ -27,8 +27,11 @@ class Machine:
         self.watcher = None  # the waiter of the living orchestrator
         self.server = None
         self.unlaunchable = None  # the issue whose launches nobody ever sees come to their claim
+        self.service = None  # set by the history: what its agents have to do with
+        self.looked_at = 0.0  # the wall clock, as an orchestrator has read it last
         self.on_claim = lambda attempt_id: None
         self.on_start = lambda agent: None
+        self.on_told = lambda agent, talk: None
         self.on_gone = lambda issue, attempt_id: None
         world.on_death = self.died
 
@@ -151,6 +154,7 @@ class Machine:
 class SimProcesses:
     """The names of hosts/processes.py that LocalHost uses."""
 
+    HAS_PROC = True
     epoch_seconds = staticmethod(epoch_seconds)
 
     def __init__(self, machine):
@@ -163,6 +167,22 @@ class SimProcesses:
         self._world.step("look", what)
         if self._world.now < self._world.hidden_until:
             raise OSError(24, "Too many open files")
+
+    def boot_seconds(self):
+        return self._world.boot_seconds()
+
+    def every_pid(self):
+        self._look("processes")
+        return [process.pid for process in self._world.living()]
+
+    def stat_fields(self, pid):
+        """The fields that hosts/activity reads: the parent, and the time of the processor."""
+        process = self._world.processes.get(pid)
+        if process is None or process.dead:
+            return None
+        parent = process.owner.runner.process.pid if process.kind == "agent" else 1
+        ticks = self._machine.service.ticks_of(process)
+        return [*"S", str(parent), *"000000000", str(ticks), *"000"]
 
     def living_marks(self, marks):
         self._look("processes")
@@ -327,7 +347,13 @@ class Waiter:
         return Wake(hints, journal=False, signal=signal)
 
     def now(self):
-        return Now(boot_id=self._world.boot_id(), boot_seconds=self._world.boot_seconds())
+        world = self._world
+        self._machine.looked_at = world.wall_seconds()
+        return Now(
+            boot_id=world.boot_id(),
+            boot_seconds=world.boot_seconds(),
+            epoch_seconds=world.wall_seconds(),
+        )
 
     def wall(self):
         return wall_text(self._world)
@@ -375,7 +401,7 @@ class Dispatcher:
 
     def launch(self, batch, key, number, mark, workspace, retry, pane=None):
         attempt_id = batch.attempt_id(key, number)
-        return Launch(
+        launch = Launch(
             attempt_id=attempt_id,
             issue=key,
             title=key,
@@ -389,3 +415,4 @@ class Dispatcher:
             environment={"GANGLINE_MARK": mark, "GANGLINE_ATTEMPT": attempt_id},
             log_bytes=1,
         )
+        return self._machine.service.launch(batch, key, launch)

@@ -11,11 +11,12 @@ import os
 import pkgutil
 import posixpath
 import time
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 from gangline import durable, store
 from gangline.app import launching, orchestrate
-from gangline.hosts import attempts, local, runner
+from gangline.hosts import activity, attempts, local, runner, runner_account
 
 _OF_STORE = [
     importlib.import_module(f"gangline.store.{found.name}")
@@ -23,6 +24,8 @@ _OF_STORE = [
     if found.name != "filesystem"  # asks the kernel which file systems there are
 ]
 _MODULES = (*_OF_STORE, durable, attempts, runner, orchestrate, launching)
+# Only where agents tell of themselves: a look for what they tell is a step like any other.
+_OF_SERVICE = (activity, runner_account)
 _MISSING = object()
 
 
@@ -54,6 +57,7 @@ class SimOs:
     fsencode = staticmethod(os.fsencode)
     fsdecode = staticmethod(os.fsdecode)
     strerror = staticmethod(os.strerror)
+    sysconf = staticmethod(os.sysconf)
 
     def __init__(self, world):
         self._world = world
@@ -212,6 +216,9 @@ class SimOs:
         self._world.step("listdir", path)
         return list(self._disk.folder(path).entries)
 
+    def scandir(self, path):
+        return nullcontext([])  # agents here leave nothing in their worktrees
+
     def getpid(self):
         return self._world.actor.pid
 
@@ -267,7 +274,7 @@ class SimFlock:
 class Installed:
     """Puts a world's system into the product's modules while the `with` block lasts."""
 
-    def __init__(self, world, processes):
+    def __init__(self, world, processes, *, with_service=False):
         system, flock, clock = SimOs(world), SimFlock(world), SimTime(world)
 
         def open_file(path, *_, **__):
@@ -278,11 +285,12 @@ class Installed:
         self.system = system
         self._names = [
             (module, name, value)
-            for module in _MODULES
+            for module in (*_MODULES, *(_OF_SERVICE if with_service else ()))
             for name, value in everything.items()
             if name == "open" or name in vars(module)
         ]
         self._names += [(local, "processes", processes), (launching, "secrets", SimSecrets(world))]
+        self._names += [(activity, "processes", processes)] if with_service else []
         self._before = []
 
     def __enter__(self):
@@ -321,6 +329,9 @@ class SimTime:
 
     def monotonic(self):
         return self._world.now
+
+    def time(self):
+        return self._world.wall_seconds()
 
     def sleep(self, seconds):
         self._world.sleep(seconds)

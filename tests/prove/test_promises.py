@@ -1,5 +1,6 @@
 """Each checker of a promise lets a good history pass and finds what is planted into it."""
 
+import msgspec
 import pytest
 from promises import (
     AgentGone,
@@ -16,6 +17,9 @@ from promises import (
 from gangline.core.events import (
     BatchStarted,
     Cancelled,
+    Condition,
+    ConditionChanged,
+    Configured,
     Dispatched,
     Edited,
     Ended,
@@ -26,6 +30,7 @@ from gangline.core.events import (
     PlannedIssue,
     Policy,
     Retried,
+    Sent,
     StopRequested,
     Unblocked,
     Voided,
@@ -35,6 +40,7 @@ from gangline.core.events import (
 from gangline.core.evidence import Answer, Claim, Evidence, ExitRecord, Signal
 from gangline.core.model import Status
 from gangline.core.reconcile import Look, Reap, Terminate, Void
+from gangline.core.usage import Limits, Usage
 
 BEGUN = BatchStarted(
     format=1,
@@ -46,9 +52,15 @@ BEGUN = BatchStarted(
 )
 
 
-def intent(issue="1", attempt=0):
+def intent(issue="1", attempt=0, retry=0, messages=0):
     return Dispatched(
-        issue=issue, attempt=attempt, mark="m", retry=0, boot_id="b", boot_seconds=1.0
+        issue=issue,
+        attempt=attempt,
+        mark="m",
+        retry=retry,
+        boot_id="b",
+        boot_seconds=1.0,
+        messages=messages,
     )
 
 
@@ -92,7 +104,7 @@ def test_a_whole_history_keeps_them_all():
     watch(
         committed(intent()),
         *lives(),
-        committed(died(0), intent(attempt=1)),
+        committed(died(0), intent(attempt=1, retry=1)),
         *lives(1),
         committed(end(attempt=1)),
         committed(Unblocked(issue="2"), intent("2")),
@@ -182,6 +194,24 @@ def test_an_attempt_number_that_is_used_again_is_found():
     broken(2, committed(intent()), committed(void()), committed(intent()))
 
 
+def test_a_message_that_is_lost_with_its_attempt_or_given_again_is_found():
+    said = committed(Sent(issue="1", text="mind the gap"))
+    told = committed(intent(messages=1))
+    broken(2, said, committed(intent()))
+    broken(2, said, told, committed(void()), committed(intent(attempt=1)))
+    watch(said, told, committed(void()), committed(intent(attempt=1, messages=1)))
+    goes_on = committed(end(to=Status.PENDING))
+    broken(2, said, told, *lives(), goes_on, committed(intent(attempt=1, messages=1)))
+
+
+def test_an_issue_that_is_over_with_something_unsaid_is_found():
+    said = committed(Sent(issue="1", text="mind the gap"))
+    broken(2, committed(intent()), *lives(), said, committed(end()))
+    asks = ConditionChanged(issue="1", attempt=0, condition=Condition.NEEDS_INPUT, asked=True)
+    done = committed(msgspec.structs.replace(end(), exit_code=0))
+    broken(2, committed(intent()), *lives(), committed(asks), done)
+
+
 # -- 3 -------------------------------------------------------------------------------------------
 
 
@@ -192,8 +222,9 @@ def test_a_dependent_before_its_dependency_is_found():
 def test_a_third_execution_in_one_budget_is_found():
     history = []
     for attempt in (0, 1):
-        history += [committed(intent(attempt=attempt)), *lives(attempt), committed(died(attempt))]
-    broken(3, *history, committed(intent(attempt=2)), AgentStarted("1", 2))
+        charged = committed(intent(attempt=attempt, retry=attempt))
+        history += [charged, *lives(attempt), committed(died(attempt))]
+    broken(3, *history, committed(intent(attempt=2, retry=1)), AgentStarted("1", 2))
 
 
 def test_a_person_who_retries_opens_a_new_budget():
@@ -203,15 +234,49 @@ def test_a_person_who_retries_opens_a_new_budget():
         if attempt == 2:
             history.append(committed(Retried(issue="1"), Unblocked(issue="1")))
         history += [
-            committed(intent(attempt=attempt)),
+            committed(intent(attempt=attempt, retry=attempt % 2)),
             *lives(attempt),
             committed(died(attempt, to)),
         ]
     watch(*history)
     wish = committed(Wished(issue="1", wish=Wish.RETRY))
-    again = [committed(intent()), *lives(), committed(died(0)), committed(intent(attempt=1))]
+    again = [
+        committed(intent()),
+        *lives(),
+        committed(died(0)),
+        committed(intent(attempt=1, retry=1)),
+    ]
     wished = [*again, *lives(1), wish, committed(died(1)), committed(intent(attempt=2))]
-    watch(*wished, *lives(2), committed(died(2)), committed(intent(attempt=3)), *lives(3))
+    last = committed(intent(attempt=3, retry=1))
+    watch(*wished, *lives(2), committed(died(2)), last, *lives(3))
+
+
+@pytest.mark.parametrize("outcome", [Outcome.LIMITED, Outcome.SESSION_LOST])
+def test_a_limit_that_is_charged_is_found(outcome):
+    met = committed(end(outcome=outcome, to=Status.PENDING))
+    watch(committed(intent()), *lives(), met, committed(intent(attempt=1)))
+    broken(3, committed(intent()), *lives(), met, committed(intent(attempt=1, retry=1)))
+
+
+def test_a_retry_that_is_not_charged_is_found():
+    broken(3, committed(intent()), *lives(), committed(died(0)), committed(intent(attempt=1)))
+
+
+def test_a_dispatch_over_the_batchs_budget_is_found():
+    rules = Policy(batch_budget=Limits(tokens=100))
+    used = msgspec.structs.replace(end(to=Status.PENDING), usage=Usage(input_tokens=100))
+    history = [committed(Configured(policy=rules)), committed(intent()), *lives(), committed(used)]
+    broken(3, *history, committed(intent(attempt=1)))
+
+
+def test_who_waits_for_an_answer_takes_no_place():
+    asks = ConditionChanged(
+        issue="1", attempt=0, condition=Condition.NEEDS_INPUT, asked=True, waits=True
+    )
+    edges = Edited(by="file", depends_on={"2": ()}, statuses={"2": Status.PENDING})
+    history = [committed(edges), committed(intent()), committed(asks)]
+    watch(*history, committed(intent("2")))
+    broken(3, *history, committed(Sent(issue="1", text="yes")), committed(intent("2")))
 
 
 def test_an_end_by_stop_kill_is_not_counted():

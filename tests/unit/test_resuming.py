@@ -10,7 +10,7 @@ sys.path.append(str(Path(__file__).parent / "core"))
 from core_builders import DIED, Story, exited
 
 from gangline.agents.registry import Agent, AgentConfig, command_agent, find_agent
-from gangline.app.resuming import plan_session, prompt_of
+from gangline.app.resuming import SessionPlan, plan_session, prompt_of
 from gangline.core.events import Dispatched, Sent
 from gangline.core.evidence import Progress
 
@@ -130,3 +130,23 @@ def test_own_agent_with_a_session_in_its_command_is_resumed():
     own = {"mine": AgentConfig(start=("m", "{session}"), resume=("m", "-c", "{session}"))}
     story = after(DIED, "mine", "abc")
     assert plan_session(story.issue(), find_agent("mine", own, "test")).resumed
+
+
+def test_session_that_was_gone_is_not_tried_again_whatever_is_said_since():
+    story = Story()
+    dispatched(story, session="abc", resumed=True)
+    gone = Progress(failure="gone", failure_kind="no-session", session="abc")
+    story.ends(**exited(1), progress=gone)
+    story.record(Sent(issue="1", text="mind the gap"))
+    plan = plan_session(story.issue(), agent())
+    assert not plan.resumed
+    assert plan.afresh == "its session is not there any more"
+
+
+def test_whoever_starts_afresh_is_told_what_was_said_to_those_before():
+    story = Story()
+    story.record(Sent(issue="1", text="mind the gap"))
+    dispatched(story, "aider", messages=1)
+    story.ends(**DIED)
+    assert "mind the gap" in prompt_of(story.issue(), SessionPlan("", False, None), FIRST)
+    assert "mind the gap" not in prompt_of(story.issue(), SessionPlan("s", True, None), FIRST)

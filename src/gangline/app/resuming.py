@@ -47,9 +47,10 @@ def plan_session(issue: IssueState, agent: Agent) -> SessionPlan:
     """
     new = str(uuid.uuid4()) if agent.session == "ours" else ""
     before = last_that_ran(issue)
+    if before is not None and before.outcome is Outcome.SESSION_LOST:
+        return SessionPlan(new, False, "its session is not there any more")
     if before is None or not (before.outcome in _CUT_OFF or issue.messages):
-        lost = before is not None and before.outcome is Outcome.SESSION_LOST
-        return SessionPlan(new, False, "its session is not there any more" if lost else None)
+        return SessionPlan(new, False, None)
     if before.foreign or before.agent != agent.name:
         why = f"its agent was {before.agent or 'another'}"
     elif agent.prompt == "none" or agent.resume is None:
@@ -78,7 +79,9 @@ def prompt_of(issue: IssueState, plan: SessionPlan, first: str) -> str:
         first: The prompt of a first attempt.
     """
     before = last_that_ran(issue)
-    said = [f"A person says:\n\n{text}" for text in issue.messages]
+    # Who starts afresh knows nothing of what was said to those before.
+    earlier = [] if plan.resumed else [t for a in issue.attempts for t in a.messages]
+    said = [f"A person says:\n\n{text}" for text in [*earlier, *issue.messages]]
     if before is None:
         return clean_text("\n\n".join([first.rstrip("\n"), *said]) + "\n") if said else first
     how = (before.reason or before.outcome or "it was cut off").rstrip(".")

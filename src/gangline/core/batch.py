@@ -244,6 +244,7 @@ class Batch:
                 account=event.account,
                 session=event.session,
                 resumed=event.resumed,
+                messages=issue.messages[: event.messages],
             )
         )
         issue.messages = issue.messages[event.messages :]
@@ -261,6 +262,8 @@ class Batch:
                 attempt.condition = None if working else event.condition
                 attempt.question, attempt.until = event.text, event.until
                 attempt.asked, attempt.waits = event.asked, event.waits
+                if event.waits:
+                    attempt.lived_seconds = event.lived_seconds
             case KillOrdered():
                 attempt.kill = event.why
                 attempt.kill_boot_id = event.boot_id

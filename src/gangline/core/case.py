@@ -61,12 +61,14 @@ class Case(NamedTuple):
 
     def usage(self) -> Usage:
         """What this attempt has used up so far."""
-        told = self.progress()
+        told, seconds = self.progress(), self.attempt.lived_seconds
+        if seconds is None:  # it does not wait, and has not
+            seconds = 0.0 if self.other_boot() else max(0.0, self.seconds_since_intent())
         return Usage(
             input_tokens=told.input_tokens,
             output_tokens=told.output_tokens,
             cost_usd=told.cost_usd,
-            seconds=0.0 if self.other_boot() else round(max(0.0, self.seconds_since_intent()), 3),
+            seconds=round(seconds, 3),
         )
 
     def session(self) -> str | None:
@@ -90,6 +92,7 @@ class Case(NamedTuple):
             until=until,
             asked=condition is Condition.NEEDS_INPUT and self.attempt.asked,
             waits=waits,
+            lived_seconds=self.usage().seconds if waits else 0.0,
         )
 
     def ended(self, ruling: Ruling) -> Ended:

@@ -291,7 +291,7 @@ class Launched(IssueEvent, frozen=True, kw_only=True, tag="launched"):
 
 class ConditionChanged(IssueEvent, frozen=True, kw_only=True, tag="condition-changed"):
     """How an attempt stands now; `text`: what is asked of a person, or why; `until`: when a limit
-    ends (epoch); `asked`: the agent itself asks; `waits`: it has ended, and is to go on.
+    ends (epoch); `asked`: the agent itself asks; `waits`: it has ended, after `lived_seconds`.
     """
 
     attempt: int
@@ -300,6 +300,7 @@ class ConditionChanged(IssueEvent, frozen=True, kw_only=True, tag="condition-cha
     until: float | None = None
     asked: bool = False
     waits: bool = False
+    lived_seconds: float = 0.0
 
 
 class Sent(IssueEvent, frozen=True, kw_only=True, tag="sent"):

@@ -118,6 +118,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         foreign: For an attempt that Gangline did not start, all there is to see besides the signal.
         doubted: It was looked at before and could not be seen then either.
         progress: What its output tells; None where nobody reads it.
+        has_progress: UNKNOWN if it cannot be read; otherwise nothing is decided by it.
         quiet_seconds: For how long nothing of a living attempt has moved (output, CPU, worktree);
             None: not looked for, or unknown.
     """
@@ -136,6 +137,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     foreign: Foreign | None = None
     doubted: bool = False
     progress: Progress | None = None
+    has_progress: Answer = Answer.NO
     quiet_seconds: float | None = None
 
 
@@ -166,6 +168,7 @@ def unreadable(seen: Evidence) -> str:
         (seen.starting, "whether it was starting"),
         (seen.has_exit, "its exit.json"),
         (seen.signal, "its signal file"),
+        (seen.has_progress, "its progress.json"),
     )
     return next((words for answer, words in parts if answer == "unknown"), "")
 
@@ -181,6 +184,8 @@ def verdict(seen: Evidence, *, kill_ordered: bool) -> Verdict:
     if seen.foreign is not None:
         return _verdict_of_foreign(seen.foreign, seen.signal)
     match seen.claim, seen.lock:
+        case Claim.RUNNER, Answer.YES:  # first, as most are
+            return Verdict.RUNNING
         case Claim.UNKNOWN, _:
             return Verdict.UNKNOWN
         case Claim.VOID, _:
@@ -191,8 +196,6 @@ def verdict(seen: Evidence, *, kill_ordered: bool) -> Verdict:
                 Answer.YES: _ended_without_claim(seen),
                 Answer.UNKNOWN: Verdict.UNKNOWN,
             }[seen.starting]
-        case Claim.RUNNER, Answer.YES:
-            return Verdict.RUNNING
         case Claim.RUNNER, Answer.NO:
             return _verdict_of_ended(seen, kill_ordered=kill_ordered)
         case _:
@@ -214,8 +217,17 @@ def _ended_without_claim(seen: Evidence) -> Verdict:
     # The claim was lost. The lock still tells whether the runner lives.
     if seen.lock is Answer.YES:
         return Verdict.RUNNING
-    known = seen.lock is Answer.NO and seen.signal is not Signal.UNKNOWN
+    known = seen.lock is Answer.NO and not _words_unknown(seen)
     return Verdict.DIED if known else Verdict.UNKNOWN
+
+
+def _words_unknown(seen: Evidence) -> bool:
+    """Whether the agent's own words cannot be read.
+
+    The signal decides over a death and over an exit code, and what its output tells over both:
+    without them nothing is final.
+    """
+    return seen.signal is Signal.UNKNOWN or seen.has_progress is Answer.UNKNOWN
 
 
 def _verdict_of_ended(seen: Evidence, *, kill_ordered: bool) -> Verdict:
@@ -226,8 +238,7 @@ def _verdict_of_ended(seen: Evidence, *, kill_ordered: bool) -> Verdict:
             return Verdict.NEVER_RAN
         case Answer.NO, Answer.YES:
             return Verdict.REFUSED
-    if seen.signal is Signal.UNKNOWN:
-        # The signal decides over a death and over an exit code: without it nothing is final.
+    if _words_unknown(seen):
         return Verdict.UNKNOWN
     if seen.has_exit is Answer.NO:
         return Verdict.DIED

@@ -18,7 +18,9 @@ class Attempt(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
             only its pane tells how it stands (DESIGN.md section 4, "Foreign attempts").
         condition: None is `working`; `question` is what a person is asked, or why; `until` when a
             limit ends (seconds of the epoch); `asked`: the agent itself asks;
-            `waits`: it has ended, and the attempt waits for an answer or the end of the limit.
+            `waits`: it has ended, after `lived_seconds`, and the attempt waits for an answer or the
+            end of the limit.
+        messages: What a person said that went with its prompt.
         account: Whose usage limit it is under.
         session: The agent's own session; `resumed`: it went on with one of an attempt before.
     """
@@ -40,6 +42,8 @@ class Attempt(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
     until: float | None = None
     asked: bool = False
     waits: bool = False
+    lived_seconds: float | None = None
+    messages: list[str] = msgspec.field(default_factory=list)
     account: str | None = None
     session: str | None = None
     resumed: bool = False

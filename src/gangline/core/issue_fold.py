@@ -2,6 +2,7 @@
 
 from gangline.core.events import (
     IssueEvents,
+    Outcome,
     PlannedIssue,
     Refused,
     Reopened,
@@ -13,6 +14,9 @@ from gangline.core.events import (
 )
 from gangline.core.issue import Attempt, IssueState
 from gangline.core.model import TERMINAL, Status
+
+# Its agent was not executed, or had no session to be told in.
+_NEVER_TOLD = (Outcome.VOID, Outcome.REFUSED, Outcome.SESSION_LOST)
 
 
 def set_by_hand(issue: IssueState, status: Status) -> None:
@@ -35,12 +39,18 @@ def new_issue(planned: PlannedIssue) -> IssueState:
 
 
 def settle(issue: IssueState, to: Status, reason: str | None) -> None:
-    """What the end of an attempt leaves on its issue: the wish is granted, the reason kept."""
+    """What the end of an attempt leaves on its issue: the wish is granted, the reason kept.
+
+    What its agent was never told goes with the next prompt.
+    """
     if to is Status.PENDING and (issue.wish is Wish.RETRY or issue.messages):
         issue.spent = issue.voids = 0
     issue.wish = issue.wish_reason = None
     issue.wish_boot_id, issue.wish_boot_seconds = "", 0.0
     issue.reason = None if to is Status.PENDING else reason
+    attempt = issue.attempts[-1]
+    if attempt.outcome in _NEVER_TOLD:
+        issue.messages, attempt.messages = [*attempt.messages, *issue.messages], []
 
 
 def fold_decision(issue: IssueState, event: IssueEvents) -> None:

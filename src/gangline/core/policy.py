@@ -129,7 +129,7 @@ def _settle(
         outcome = Outcome.KILLED
     if issue.wish is not None:
         return Ruling(outcome, *_grant(issue, issue.wish))
-    if issue.messages:
+    if issue.messages and attempt.kill is not KillReason.BUDGET:
         return Ruling(outcome, Status.PENDING, _GOES_ON)
     if achieved:
         return Ruling(outcome, Status.COMPLETED, None)
@@ -158,19 +158,23 @@ def _words(record: ExitRecord, told: str | None) -> str:
     return f"{told} ({how})" if told else how
 
 
-def limit_end(told: Progress, issue: IssueState, now_epoch: float) -> float:
+def limit_end(told: Progress, issue: IssueState, now_epoch: float, recorded: float | None) -> float:
     """When a usage limit ends, in seconds of the epoch: as its service said, if that can be true.
 
-    Where it said nothing, a quarter of an hour, doubled with each attempt in a row that met it.
+    Where it said nothing, a quarter of an hour, doubled with each attempt in a row that met it. An
+    end that is over already is believed once: the clocks here and there may differ. What is on
+    record of this attempt is not reckoned anew.
     """
-    until = told.limited_until
-    if until is not None and until <= now_epoch + LIMIT_SECONDS_MAX:
-        return until
-    met = 0
+    until, met = told.limited_until, 0
     for attempt in reversed(issue.attempts[:-1]):
         if attempt.outcome is not Outcome.LIMITED:
             break
         met += 1
+    can_be = until is not None and until <= now_epoch + LIMIT_SECONDS_MAX
+    if until is not None and can_be and (until > now_epoch or not met):
+        return until
+    if recorded is not None:
+        return recorded
     return now_epoch + float(min(LIMIT_WAIT_SECONDS * 2**met, LIMIT_WAIT_SECONDS_MAX))
 
 

@@ -38,6 +38,7 @@ from gangline.core.standing import (
     decide_uncharged,
     patience_seconds,
     reason_of_standing,
+    stays_as_it_is,
 )
 
 __all__ = [
@@ -142,7 +143,7 @@ def _decide_unknown(case: Case, decision: Decision) -> None:
         )
     elif seen.doubted:
         question = f"nothing is decided while this cannot be read: {unreadable(seen)}"
-    if question is not None and case.attempt.question != question:
+    if question not in (None, case.attempt.question) and not stays_as_it_is(case):
         decision.events.append(case.stands(Condition.NEEDS_INPUT, question))
     decision.effects.append(Look(issue.key, RECHECK_SECONDS, confirm=False))
 
@@ -221,7 +222,7 @@ def _decide_died(case: Case, decision: Decision) -> None:
     # exit.json is written when nothing is left; another boot leaves no process.
     if seen.has_exit is Answer.YES or case.other_boot() or seen.survivors is Answer.NO:
         ruling = rule_on_death(issue, attempt, seen, case.batch.policy, case.cause())
-        if not decide_uncharged(case, decision):
+        if not (decide_uncharged(case, decision) or decide_answer(case, ruling, decision)):
             decision.events.append(case.ended(ruling))
     elif seen.survivors is Answer.UNKNOWN:
         decision.effects.append(Look(issue.key, RECHECK_SECONDS, confirm=seen.confirmed))
@@ -247,9 +248,11 @@ def _mass_death(batch: Batch, evidence: Mapping[str, Evidence], now: Now) -> set
         if issue is None or issue.attempt is None or issue.status is not Status.DISPATCHED:
             continue
         case = Case(batch, issue, issue.attempt, seen, now)
+        if case.verdict() is not Verdict.DIED:
+            continue
         proven = case.other_boot() or seen.server_gone is Answer.YES or issue.attempt.foreign
         believed = seen.confirmed or issue.attempt.reaping_since is not None
-        if case.verdict() is Verdict.DIED and not proven and not believed:
+        if not proven and not believed:
             suspects.add(key)
     alive = len(batch.by_status[Status.DISPATCHED])
     return suspects if len(suspects) >= MASS_DEATH_MIN and 2 * len(suspects) > alive else set()

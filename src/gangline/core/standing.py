@@ -7,10 +7,10 @@ itself. The one exception is asked for in gangline.toml: `[stall] action`.
 from gangline.core.case import Case
 from gangline.core.decision import Decision, Look
 from gangline.core.events import Condition, ConditionChanged, KillReason, Outcome
-from gangline.core.evidence import Signal, Verdict
+from gangline.core.evidence import Answer, Signal, Verdict
 from gangline.core.model import Status
 from gangline.core.policy import DONE_GRACE_SECONDS, Ruling, limit_end, limit_jitter_seconds
-from gangline.core.usage import used_up
+from gangline.core.usage import NO_LIMITS, used_up
 
 _LIMIT_LOOK_SECONDS_MAX = 600.0  # the wall clock may be set meanwhile
 _LIMIT = "its service's usage limit was hit"
@@ -18,6 +18,8 @@ _LIMIT = "its service's usage limit was hit"
 
 def change_of_standing(case: Case) -> ConditionChanged | None:
     """The event that says how the attempt stands now; None if that is on record."""
+    if case.seen.has_progress is Answer.UNKNOWN:
+        return None
     attempt, found = case.attempt, _standing(case)
     recorded = (attempt.condition or Condition.WORKING, attempt.question, attempt.until)
     return None if recorded == (found.condition, found.text, found.until) else found
@@ -26,9 +28,7 @@ def change_of_standing(case: Case) -> ConditionChanged | None:
 def _standing(case: Case) -> ConditionChanged:
     told, attempt, policy = case.progress(), case.attempt, case.batch.policy
     if told.limited:
-        until = attempt.until
-        if until is None or told.limited_until is not None:
-            until = limit_end(told, case.issue, case.now.epoch_seconds)
+        until = limit_end(told, case.issue, case.now.epoch_seconds, attempt.until)
         return case.stands(Condition.LIMITED, told.limit_text or _LIMIT, until)
     if attempt.asked:
         return case.stands(Condition.NEEDS_INPUT, attempt.question)
@@ -55,7 +55,7 @@ def reason_of_standing(case: Case) -> KillReason | None:
     attempt, policy = case.attempt, case.batch.policy
     if attempt.condition is Condition.LIMITED and case.now.epoch_seconds < (attempt.until or 0.0):
         return KillReason.LIMIT
-    if used_up(case.issue.usage + case.usage(), policy.budget):
+    if policy.budget != NO_LIMITS and used_up(case.issue.usage + case.usage(), policy.budget):
         return KillReason.BUDGET
     if attempt.condition is Condition.STALLED and policy.stall_action != "report":
         return KillReason.STALL
@@ -80,7 +80,8 @@ def decide_uncharged(case: Case, decision: Decision) -> bool:
     """Decide over an attempt that is over for no fault of its own; whether it was one.
 
     One that met its service's usage limit is parked until that ends, and one whose session was not
-    there any more starts afresh. What a person or the agent itself said comes before either.
+    there any more starts afresh. What a person or the agent itself said comes before either. One
+    that is parked on record stays so, whatever a power cut took of what it told.
     """
     told, attempt = case.progress(), case.attempt
     if case.issue.wish is not None or case.seen.signal is not Signal.NONE:
@@ -89,11 +90,12 @@ def decide_uncharged(case: Case, decision: Decision) -> bool:
         why = "the session it was to go on with is not there any more; it starts afresh"
         decision.events.append(case.ended(Ruling(Outcome.SESSION_LOST, Status.PENDING, why)))
         return True
-    died = case.verdict() is Verdict.DIED and told.limited
-    if not (told.failure_kind == "limit" or attempt.kill is KillReason.LIMIT or died):
+    met = told.failure_kind == "limit" or attempt.kill is KillReason.LIMIT
+    met |= case.verdict() is Verdict.DIED and told.limited
+    if not (met or (attempt.waits and attempt.condition is Condition.LIMITED)):
         return False
     if not case.batch.is_killing and not attempt.waits:
-        until = limit_end(told, case.issue, case.now.epoch_seconds)
+        until = limit_end(told, case.issue, case.now.epoch_seconds, attempt.until)
         text = told.limit_text or _LIMIT
         decision.events.append(case.stands(Condition.LIMITED, text, until, waits=True))
         return True
@@ -105,6 +107,13 @@ def decide_uncharged(case: Case, decision: Decision) -> bool:
         why = told.limit_text or _LIMIT
         decision.events.append(case.ended(Ruling(Outcome.LIMITED, Status.PENDING, why)))
     return True
+
+
+def stays_as_it_is(case: Case) -> bool:
+    """Whether it waits anyway, for an answer or a limit's end: then a doubt can wait as well."""
+    attempt = case.attempt
+    is_limited = attempt.condition is Condition.LIMITED
+    return attempt.asked or (is_limited and case.now.epoch_seconds < (attempt.until or 0.0))
 
 
 def decide_answer(case: Case, ruling: Ruling, decision: Decision) -> bool:

@@ -40,6 +40,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     minutes: float | None = None
 
 
+NO_LIMITS = Limits()
+
+
 def used_up(usage: Usage, limits: Limits) -> str | None:
     """What of the limits is used up, in words; None while nothing is."""
     tokens = usage.input_tokens + usage.output_tokens

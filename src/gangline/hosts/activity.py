@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from gangline.core.evidence import Evidence, Progress
+from gangline.core.evidence import Answer, Evidence, Progress
 from gangline.hosts import processes
 from gangline.hosts.attempts import AttemptFolders
 from gangline.hosts.runner import OUTPUT, PROGRESS, SPEC
@@ -49,37 +49,49 @@ class Activity:
 
     def add_to(self, seen: Evidence, subject: Subject, *, living: bool) -> Evidence:
         """The evidence with what the output tells, and the silence of a living attempt."""
-        progress = self._read_progress(subject)
+        folder = self._folders.path(subject.attempt_id)
+        has_progress, progress = self._read_progress(subject, folder, living=living)
         quiet = None
         if living and subject.quiet_seconds is not None and seen.runner is not None:
-            quiet = self._quiet_seconds(subject, seen.runner.pid, subject.quiet_seconds)
-        if progress is None and quiet is None:
+            quiet = self._quiet_seconds(subject, folder, seen.runner.pid, subject.quiet_seconds)
+        if has_progress is Answer.NO and quiet is None:
             return seen
-        return msgspec.structs.replace(seen, progress=progress, quiet_seconds=quiet)
+        return msgspec.structs.replace(
+            seen, progress=progress, has_progress=has_progress, quiet_seconds=quiet
+        )
 
     def forget(self, attempt_id: str) -> None:
         """The attempt is over."""
         self._progress.pop(attempt_id, None)
         self._seen.pop(attempt_id, None)
 
-    def _read_progress(self, subject: Subject) -> Progress | None:
-        path = os.path.join(self._folders.path(subject.attempt_id), PROGRESS)
+    def _read_progress(
+        self, subject: Subject, folder: str, *, living: bool
+    ) -> tuple[Answer, Progress | None]:
+        """What is remembered saves reading while it lives; its last words are always read.
+
+        Two files that were written within one tick of the clock bear the same time.
+        """
+        path = f"{folder}/{PROGRESS}"
         try:
             changed = os.stat(path).st_mtime_ns
             known = self._progress.get(subject.attempt_id)
-            if known is None or known[0] != changed:
+            if known is None or known[0] != changed or not living:
                 known = (changed, read_progress(path))
                 self._progress[subject.attempt_id] = known
+        except FileNotFoundError:
+            return Answer.NO, None
         except OSError:
-            return None
-        return known[1]
+            return Answer.UNKNOWN, None
+        return Answer.YES if known[1] else Answer.NO, known[1]
 
-    def _quiet_seconds(self, subject: Subject, runner: int, threshold: float) -> float | None:
+    def _quiet_seconds(
+        self, subject: Subject, folder: str, runner: int, threshold: float
+    ) -> float | None:
         """For how long nothing moved; None while that is not known."""
-        folder = self._folders.path(subject.attempt_id)
         now = processes.boot_seconds()
         try:
-            found = os.stat(os.path.join(folder, OUTPUT))
+            found = os.stat(f"{folder}/{OUTPUT}")
         except OSError:
             return None
         output = (found.st_size, found.st_mtime_ns)

@@ -74,7 +74,7 @@ class AttemptFolders:
 
     def path(self, attempt_id: str) -> str:
         """The attempt's folder."""
-        return os.path.join(self._root, attempt_id)
+        return f"{self._root}/{attempt_id}"  # os.path.join is a fifth of a pass over 500 attempts
 
     def numbers(self) -> dict[str, int]:
         """The highest attempt number by `{batchId}-{issue}` of every folder that is there."""
@@ -186,7 +186,7 @@ class AttemptFolders:
     def _read_once(self, subject: Subject) -> Evidence:
         folder = self.path(subject.attempt_id)
         claim, runner = self._claims.get(subject.attempt_id) or self._first_claim(subject)
-        lock = probe_lock(os.path.join(folder, LOCK))
+        lock = probe_lock(f"{folder}/{LOCK}")
         if claim is Claim.RUNNER and lock is Answer.YES:
             # It lives: what else there is to see is not final.
             return Evidence(
@@ -199,9 +199,9 @@ class AttemptFolders:
                 confirmed=subject.confirmed,
                 doubted=subject.doubted,
             )
-        starting = _exists(os.path.join(folder, STARTING))
+        starting = _exists(f"{folder}/{STARTING}")
         signal = self.read_signal(subject)
-        has_exit, record = _read_exit(os.path.join(folder, EXIT))
+        has_exit, record = _read_exit(f"{folder}/{EXIT}")
         return Evidence(
             attempt=subject.number,
             claim=claim,
@@ -275,7 +275,7 @@ class AttemptFolders:
 
     def signal_path(self, issue: str) -> str:
         """`issue-{N}.exit`."""
-        return os.path.join(self._area, f"issue-{issue}.exit")
+        return f"{self._area}/issue-{issue}.exit"
 
     def put_away_signal(self, issue: str, attempt_id: str | None) -> None:
         """Move a signal file out of the way of the next attempt, into the folder of the last.

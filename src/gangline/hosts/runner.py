@@ -36,9 +36,10 @@ _LOCK_RETRY_SECONDS = 0.001
 _HUP, _INT, _TERM, _CHLD = 1, 2, 15, _signal.SIGCHLD
 # A job-control shell stops its foreground job by these: Ctrl-Z in an idle pane, and `stty tostop`.
 _STOPS = (_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU)
-# What an agent starts with at its default; Python ignores the two before the stops, and an ignored
-# signal is inherited.
-DEFAULTED = [_HUP, _INT, _TERM, _CHLD, _signal.SIGPIPE, _signal.SIGXFSZ, *_STOPS]
+# What an agent starts with at its default. An ignored signal is inherited: Python ignores PIPE and
+# XFSZ, and a tmux server that a script began in the background ignores INT and QUIT.
+_IGNORED = (_signal.SIGQUIT, _signal.SIGPIPE, _signal.SIGXFSZ)
+DEFAULTED = [_HUP, _INT, _TERM, _CHLD, *_IGNORED, *_STOPS]
 
 
 class Signals:

@@ -81,8 +81,8 @@ class Account:
         return self._filter.feed(shown)
 
     def settle(self) -> None:
-        """Write what is not written yet, or has to be durable and is not."""
-        self._file.write_if_due(at_once=True)
+        """See ProgressFile."""
+        self._file.settle()
 
     def patience_ms(self) -> int | None:
         """How long may be waited for more output; None: for ever."""
@@ -123,6 +123,21 @@ class ProgressFile:
         if self._is_written:
             return None
         return max(0, int((self._not_before - time.monotonic()) * 1000) + 1)
+
+    def settle(self) -> None:
+        """Write what is not written.
+
+        Raises:
+            OSError: the disk does not take it now.
+        """
+        if self._is_written:
+            return
+        try:
+            self._write()
+        except ValueError:
+            return  # it can never be written
+        self._is_written = True
+        self._must_be_durable = False
 
     def write_if_due(self, *, at_once: bool = False) -> None:
         """Write what is not written, unless the last write was just now and this can wait."""

@@ -106,14 +106,14 @@ def record_end(
     Args:
         attempt: The attempt's folder.
         record: How it ended.
-        first: Called before each try: writes what has to be there before exit.json is.
+        first: Begins each try: writes what has to be there before exit.json is.
         show: Tells the pane what is wrong.
     """
     data = _json_object(record)
     part = EXIT + ".part"
     while True:
-        first()
         try:
+            first()
             attempt.write_durably(part, data)
             os.rename(part, EXIT, src_dir_fd=attempt.fd, dst_dir_fd=attempt.fd)
             attempt.sync()
