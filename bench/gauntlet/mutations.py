@@ -170,18 +170,18 @@ MUTATIONS = (
         "hosts/attempts.py",
         "        folder = self.path(subject.attempt_id)\n        claim, runner",
         "        folder = self.path(subject.attempt_id)\n"
-        "        early = _read_exit(os.path.join(folder, EXIT))\n"
-        "        began = _exists(os.path.join(folder, STARTING))\n        claim, runner",
+        '        early = _read_exit(f"{folder}/{EXIT}")\n'
+        '        began = _exists(f"{folder}/{STARTING}")\n        claim, runner',
         (MODEL,),
         (
             (
                 "hosts/attempts.py",
-                "        starting = _exists(os.path.join(folder, STARTING))\n",
+                '        starting = _exists(f"{folder}/{STARTING}")\n',
                 "        starting = began\n",
             ),
             (
                 "hosts/attempts.py",
-                "        has_exit, record = _read_exit(os.path.join(folder, EXIT))\n",
+                '        has_exit, record = _read_exit(f"{folder}/{EXIT}")\n',
                 "        has_exit, record = early\n",
             ),
         ),
@@ -274,9 +274,9 @@ MUTATIONS = (
         "an acknowledged cancel that loses to a success",
         "core/policy.py",
         "    if issue.wish is not None:\n        return Ruling(outcome, *_grant(issue, issue.wish))"
-        "\n    if issue.messages:\n",
+        "\n    if issue.messages and ",
         "    if issue.wish is not None and not achieved:\n"
-        "        return Ruling(outcome, *_grant(issue, issue.wish))\n    if issue.messages:\n",
+        "        return Ruling(outcome, *_grant(issue, issue.wish))\n    if issue.messages and ",
         (SIMULATION,),
     ),
     Planted(
@@ -291,21 +291,21 @@ MUTATIONS = (
         "core/batch.py",
         "                if event.outcome in (Outcome.DIED, Outcome.FAILED):\n",
         "                if event.outcome in (Outcome.DIED, Outcome.FAILED, Outcome.LIMITED):\n",
-        (SIMULATION,),
+        (MODEL, SIMULATION),
     ),
     Planted(
         "a parked attempt dispatched again before its limit ends",
         "core/standing.py",
         "    if left > 0 and not case.batch.is_killing:\n",
         "    if left > 3600 and not case.batch.is_killing:\n",
-        (SIMULATION,),
+        (MODEL, SIMULATION),
     ),
     Planted(
         "what shares a limited account dispatched beside it",
         "core/dispatching.py",
-        "if a.condition is Condition.LIMITED]",
-        "if a.condition is Condition.LIMITED and not a.waits]",
-        (SIMULATION,),
+        "if each.condition is Condition.LIMITED]",
+        "if each.condition is Condition.LIMITED and not each.waits]",
+        (MODEL, SIMULATION),
     ),
     Planted(
         "the batch's budget forgotten by a restart",
@@ -319,14 +319,14 @@ MUTATIONS = (
         "core/batch.py",
         "        issue.messages = issue.messages[event.messages :]\n",
         "",
-        (SIMULATION,),
+        (MODEL, SIMULATION),
     ),
     Planted(
         "a message lost with a launch that never ran",
         "core/issue_fold.py",
         "    if attempt.outcome in _NEVER_TOLD:\n",
         "    if attempt.outcome in _NEVER_TOLD[1:]:\n",
-        (SIMULATION,),
+        (MODEL, SIMULATION),
     ),
     Planted(
         "an agent's words that cannot be read taken for none",

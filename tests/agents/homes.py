@@ -55,6 +55,17 @@ def _claude(home: Path, url: str, trusted: Path) -> dict[str, str]:
     }
 
 
+def distrust(agent: str, home: Path) -> None:
+    """Take back that a person trusts the repository: the interface asks for it at its start."""
+    if agent == "claude":
+        known = json.loads((home / ".claude.json").read_text())
+        del known["projects"]
+        _write(home / ".claude.json", json.dumps(known))
+    else:
+        settings = home / ".codex" / "config.toml"
+        _write(settings, settings.read_text().partition("[projects.")[0])
+
+
 def _codex(home: Path, url: str, trusted: Path) -> dict[str, str]:
     settings = f"""\
 model = "gpt-5.5"

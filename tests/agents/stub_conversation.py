@@ -129,6 +129,7 @@ class Refusal:
     """An error of the service.
 
     Attributes:
+        status: Of HTTP; 0 for a connection that is closed without an answer.
         limit_reset: The usage limit is reached until then (epoch seconds).
     """
 

@@ -9,10 +9,13 @@ prompt unless the new prompt says another. Scenarios:
     ok       writes `file`, commits it, says that it is done
     slow     runs a tool that waits for `release(KEY)`; then as ok
     held     its stream stands still until `release(KEY)`; then as ok
-    error    answers `code` (401, 429, 500, 529), `times` times (default: for ever); then as ok
+    error    answers `code` (401, 429, 500, 529; 0 hangs up without an answer), `times` times
+             (default: for ever, or until `release(KEY)`); then as ok
     limit    the usage limit until `reset`, until `release(KEY)`; then as ok
     cut      drops the connection in the middle of a reply, `times` times (default 1); then as ok
     ask      asks a question with `gangline ask` and ends its turn; the next prompt is the answer
+    fail     says `gangline fail`
+    done     as ok, and says `gangline done`
     nothing  says that it is done and has done nothing
 
 `at` is the number of the step before which an error, limit or cut comes (default 0: at once).
@@ -233,6 +236,10 @@ class Model:
                     "shell", "I have to ask.", "gangline ask 'Which colour shall it be?'"
                 )
                 return [question, Step("wait", "I asked which colour it shall be."), *work]
+            case "fail":
+                return [Step("shell", "It cannot be done.", "gangline fail 'The plan is wrong.'")]
+            case "done":
+                return [*work, Step("shell", "I say that it is done.", "gangline done")]
             case _:
                 return work
 

@@ -178,7 +178,9 @@ class _Handler(BaseHTTPRequestHandler):
         request = interface.read(body)
         number = self._keep(body, request)
         answer = self.server.stub.model.answer(request)
-        if isinstance(answer, Refusal):
+        if isinstance(answer, Refusal) and answer.status == 0:
+            self.close_connection = True
+        elif isinstance(answer, Refusal):
             headers, document = interface.refusal(answer)
             self._send(answer.status, document, headers)
         elif request.stream:

@@ -1,4 +1,4 @@
-"""Questions of real agents, and their answers: the next turn, or typed into their interface."""
+"""What real agents say of themselves: questions, which are answered, that it is done, or failed."""
 
 import pytest
 from agent_project import AgentProject
@@ -37,3 +37,18 @@ def test_answer_is_typed_into_an_interface(project: AgentProject, agent: str):
     (only,) = attempts(project)
     assert only["outcome"] == "completed"
     assert any("Use capital letters." in request for request in asked(project, "one"))
+
+
+@pytest.mark.parametrize("agent", RESUMABLE)
+@pytest.mark.parametrize("mode", ["headless", "interactive"])
+def test_what_an_agent_says_of_its_end_decides(project: AgentProject, agent: str, mode: str):
+    project.use(agent)
+    project.settings(f'[agents.{agent}]\nmode = "{mode}"\n')
+    project.commit()
+    stubs = ("done file=one.txt text=One.", "fail file=two.txt")
+    end(project, begin(project, *stubs, agent=agent), code=1)
+    assert project.statuses() == {"1": "completed", "2": "failed"}
+    assert project.committed(1, "one.txt") == "One."
+    (failed,) = attempts(project, 2)
+    assert "The plan is wrong." in failed["reason"]
+    assert [one["retry"] for one in attempts(project, 1)] == [0]

@@ -56,6 +56,14 @@ def agent_process(project: AgentProject, number: int = 1, attempt: int = 0) -> i
     return json.loads((folder / "starting").read_text())["pid"]
 
 
+def clock_of(project: AgentProject) -> tuple[dict[str, str], Path]:
+    """Variables that set gangline's clock forward by the seconds in a file; the file."""
+    offset = project.room / "offset"
+    offset.write_text("0")
+    faults = json.dumps({"wall": str(offset)})
+    return {"PYTHONPATH": str(_PLANTED), "GANGLINE_HOSTILE": faults}, offset
+
+
 def asked(project: AgentProject, key: str) -> Iterator[str]:
     """What each request of this conversation held, as text."""
     for item in project.stub.work(key):
@@ -99,14 +107,12 @@ def test_agent_killed_in_a_tool_call_goes_on_in_its_session(project: AgentProjec
 
 @pytest.mark.parametrize("agent", RESUMABLE)
 def test_limit_is_parked_through_a_crash_and_goes_on_after_its_reset(
-    project: AgentProject, agent: str, tmp_path: Path
+    project: AgentProject, agent: str
 ):
     project.use(agent)
     if agent == "claude":
         project.environment |= CLAUDE_SUBSCRIPTION
-    offset = tmp_path / "offset"
-    offset.write_text("0")
-    clock = {"PYTHONPATH": str(_PLANTED), "GANGLINE_HOSTILE": json.dumps({"wall": str(offset)})}
+    clock, offset = clock_of(project)
     reset = int(time.time()) + HOURS
     stub = f"limit reset={reset} file=one.txt text=One."
     orchestrator = begin(project, stub, agent=agent, env=clock)

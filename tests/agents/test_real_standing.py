@@ -1,16 +1,12 @@
 """Conditions and budgets of real agents: a stall, a limited account, what is used up."""
 
-import json
 import time
-from pathlib import Path
 
 import pytest
 from agent_project import AgentProject
 from homes import CLAUDE_SUBSCRIPTION
 from test_real_asking import is_asked
-from test_real_recovery import HOURS, RESUMABLE, attempts, begin, end, kill, wait
-
-_PLANTED = Path(__file__).parent.parent / "hostile" / "planted"
+from test_real_recovery import HOURS, RESUMABLE, attempts, begin, clock_of, end, kill, wait
 
 
 def settings(project: AgentProject, text: str) -> None:
@@ -42,15 +38,11 @@ def test_agent_over_its_budget_is_ended_and_failed(project: AgentProject):
     assert project.subjects(1) == []
 
 
-def test_nothing_of_a_limited_account_is_dispatched_before_the_reset(
-    project: AgentProject, tmp_path: Path
-):
+def test_nothing_of_a_limited_account_is_dispatched_before_the_reset(project: AgentProject):
     project.use("claude")
     project.environment |= CLAUDE_SUBSCRIPTION
     settings(project, "[batch]\nmax_concurrent = 1\npoll_seconds = 1\n")
-    offset = tmp_path / "offset"
-    offset.write_text("0")
-    clock = {"PYTHONPATH": str(_PLANTED), "GANGLINE_HOSTILE": json.dumps({"wall": str(offset)})}
+    clock, offset = clock_of(project)
     reset = int(time.time()) + HOURS
     stubs = (f"limit reset={reset} file=one.txt text=One.", "ok file=two.txt text=Two.")
     orchestrator = begin(project, *stubs, agent="claude", env=clock)

@@ -24,8 +24,16 @@ _CANNOT_BE = 77
 
 
 def take_number(crew: HostileCrew, number: int) -> "subprocess.Popen[bytes]":
-    """A bystander with exactly this process number, which must be free."""
-    crew.wait_for(lambda: not Path(f"/proc/{number}").exists(), f"number {number} is free")
+    """A bystander with exactly this process number, which must be free.
+
+    A tmux before 3.6 may have missed the end of its pane, and who would tell it is stopped.
+    """
+
+    def is_free() -> bool:
+        crew.tell_server_of_ends()
+        return not Path(f"/proc/{number}").exists()
+
+    crew.wait_for(is_free, f"number {number} is free")
 
     def taken() -> "subprocess.Popen[bytes] | None":
         _LAST.write_text(str(number - 1))

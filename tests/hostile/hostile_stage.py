@@ -89,6 +89,12 @@ class HostileCrew(Crew):
         """Wait until the process has stopped itself, or was stopped."""
         self.wait_for(lambda: _state(process.pid) == "T", f"process {process.pid} is stopped")
 
+    def tell_server_of_ends(self) -> None:
+        """Have the tmux server, if there is one, collect the panes whose end it has missed."""
+        pid = self.tmux("display-message", "-p", "#{pid}").stdout.strip()
+        if pid:
+            os.kill(int(pid), signal.SIGCHLD)
+
     def lock_file(self, kind: str = "orchestrator", area: str = "work") -> Path:
         return self.area().parent / ".locks" / f"{area}.{kind}"
 

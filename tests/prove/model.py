@@ -19,10 +19,13 @@ from collections.abc import Iterable, Sequence
 from multiprocessing import Pool
 from typing import NamedTuple
 
+import msgspec
+from model_fold import ACCOUNT
 from model_search import CounterexampleError, Found, Search
 from model_steps import Model
 
 from gangline.core.events import Policy
+from gangline.core.usage import Limits
 
 
 class Case(NamedTuple):
@@ -39,10 +42,12 @@ class Case(NamedTuple):
     on_failed_dependency: str = "run"
     retry_on_failure: bool = False
     panes: int = 2
+    service: Policy | None = None  # with limits, questions, messages and budgets
 
     @property
     def policy(self) -> Policy:
-        return Policy(
+        return msgspec.structs.replace(
+            self.service or Policy(),
             max_concurrent=self.panes,
             retry_max=1,
             on_failed_dependency=self.on_failed_dependency,
@@ -70,6 +75,12 @@ TRIANGLE = ((), (0,), (0, 1))
 CHAIN_OF_FOUR = ((), (0,), (1,), (2,))
 DIAMOND = ((), (0,), (0,), (1, 2))
 
+# All agents share one account; a stalled one is ended.
+SERVICE = Policy(accounts=(("demo", ACCOUNT),), stall_minutes=1.0, stall_action="retry")
+BUDGETS = msgspec.structs.replace(
+    SERVICE, budget=Limits(tokens=100.0), batch_budget=Limits(tokens=100.0)
+)
+
 IN_CI = [
     Case("one issue", ONE, 4),
     Case("one issue, failures are retried", ONE, 2, retry_on_failure=True),
@@ -78,6 +89,10 @@ IN_CI = [
     Case("chain of three", CHAIN, 2),
     Case("join of three", JOIN, 1),
     Case("diamond", DIAMOND, 1),
+    Case("one issue, with a service", ONE, 3, service=SERVICE),
+    Case("one issue, with budgets", ONE, 2, service=BUDGETS),
+    Case("two issues side by side, with a service", TWO, 2, panes=1, service=SERVICE),
+    Case("two issues, one after the other, with budgets", PAIR, 2, service=BUDGETS),
 ]
 EVERYTHING = [
     Case("three issues side by side", INDEPENDENT, 2),
@@ -92,6 +107,10 @@ EVERYTHING = [
     Case("one issue", ONE, 5),
     Case("two issues, one after the other", PAIR, 4),
     Case("two issues side by side", TWO, 3),
+    Case("one issue, with a service", ONE, 4, service=SERVICE),
+    Case("one issue, with budgets", ONE, 4, service=BUDGETS),
+    Case("two issues side by side, with a service", TWO, 3, panes=1, service=SERVICE),
+    Case("two issues, one after the other, with budgets", PAIR, 3, service=BUDGETS),
 ]
 
 

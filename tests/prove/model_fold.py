@@ -2,7 +2,8 @@
 
 What is left out, and why that loses nothing:
 - Sequence numbers, wall times, marks, reasons and titles: nothing is decided by them.
-- The clock: an intent, a kill, a reaping lies at this instant or is long past, as a pass likes.
+- The clock: an intent, a kill, a reaping lies at this instant or is long past, as a pass likes; a
+  limit ends later, or has ended. Seconds that were used up.
 - Closed attempts but for the number of the newest, and the budgets of a terminal issue: whatever
   reads them again is preceded by an event that sets them anew.
 
@@ -17,16 +18,20 @@ from typing import NamedTuple
 import msgspec
 from model_look import OLD_SERVER
 from promises import Entry, Ledger
+from promises_ledger import Used, limits_of
 
 from gangline.core.batch import Batch
 from gangline.core.codec import StateEncoder, decode_event, decode_state, encode_event, replay
 from gangline.core.events import AnyEvent, Condition, KillReason, Outcome, Policy, Wish
 from gangline.core.issue import Attempt, IssueState
 from gangline.core.model import TERMINAL, Status
+from gangline.core.usage import Usage
 
 BATCH = "b"
 BOOT, OLD_BOOT = "boot-2", "boot-1"
 NOW_SECONDS, LONG_AGO_SECONDS = 1000.0, -1e9
+NOON = 1_800_000_000.0  # the wall clock: a limit ends after it, or, for a late pass, before
+ACCOUNT = "account"  # that all agents share
 
 
 class FrozenAttempt(NamedTuple):
@@ -43,6 +48,10 @@ class FrozenAttempt(NamedTuple):
     kill: KillReason | None = None
     kill_same_boot: bool = True
     reaping: bool = False
+    is_limited: bool = False  # until this instant, or a late pass
+    asked: bool = False
+    waits: bool = False
+    given: int = 0
 
 
 class FrozenIssue(NamedTuple):
@@ -54,6 +63,8 @@ class FrozenIssue(NamedTuple):
     wish: Wish | None = None
     because: str | None = None
     attempt: FrozenAttempt | None = None
+    messages: int = 0
+    tokens: int = 0
 
 
 class Frozen(NamedTuple):
@@ -64,6 +75,11 @@ class Frozen(NamedTuple):
     paused: bool = False
     draining: bool = False
     stop: str | None = None
+
+    @property
+    def has_service(self) -> bool:
+        """Whether its agents tell of themselves, and meet their service's limits."""
+        return bool(self.policy.accounts)
 
     @property
     def is_over(self) -> bool:
@@ -129,6 +145,10 @@ def _frozen_issue(issue: IssueState) -> FrozenIssue:
             kill=attempt.kill,
             kill_same_boot=attempt.kill is None or attempt.kill_boot_id == BOOT,
             reaping=attempt.reaping_since is not None,
+            is_limited=attempt.until is not None,
+            asked=attempt.asked,
+            waits=attempt.waits,
+            given=len(attempt.messages),
         )
     return FrozenIssue(
         issue.status,
@@ -139,6 +159,8 @@ def _frozen_issue(issue: IssueState) -> FrozenIssue:
         issue.wish,
         issue.because,
         frozen,
+        len(issue.messages),
+        issue.usage.input_tokens,
     )
 
 
@@ -160,13 +182,28 @@ def thaw(frozen: Frozen, *, late: bool = False) -> Batch:
             held=issue.held,
             wish=issue.wish,
             because=issue.because,
-            attempts=[_thawed_attempt(key, issue.attempt, since)] if issue.attempt else [],
+            messages=["said"] * issue.messages,
+            attempts=_thawed_attempts(key, issue, since, late=late),
         )
     batch.reindex()
     return batch
 
 
-def _thawed_attempt(key: str, frozen: FrozenAttempt, since: float) -> Attempt:
+def _thawed_attempts(key: str, issue: FrozenIssue, since: float, *, late: bool) -> list[Attempt]:
+    """The newest, and one before it that has used up what all before it have."""
+    if issue.attempt is None:
+        return []
+    attempts = [_thawed_attempt(key, issue.attempt, since, late=late)]
+    if issue.tokens and issue.attempt.is_open:
+        before = FrozenAttempt(issue.attempt.number - 1)
+        attempts.insert(0, _thawed_attempt(key, before, since, late=late))
+    if issue.tokens:
+        attempts[0].usage = Usage(input_tokens=issue.tokens)
+    return attempts
+
+
+def _thawed_attempt(key: str, frozen: FrozenAttempt, since: float, *, late: bool) -> Attempt:
+    until = NOON - 100.0 if late else NOON + 100.0
     return Attempt(
         number=frozen.number,
         mark=f"{BATCH}-{key}-a{frozen.number}.mark",
@@ -182,6 +219,11 @@ def _thawed_attempt(key: str, frozen: FrozenAttempt, since: float) -> Attempt:
         kill_boot_id=BOOT if frozen.kill_same_boot else OLD_BOOT,
         kill_boot_seconds=since,
         reaping_since=since if frozen.reaping else None,
+        until=until if frozen.is_limited else None,
+        asked=frozen.asked,
+        waits=frozen.waits,
+        messages=["said"] * frozen.given,
+        account=ACCOUNT,
         outcome=None if frozen.is_open else Outcome.VOID,
     )
 
@@ -194,10 +236,32 @@ def ledger_of(frozen: Frozen) -> Ledger:
         newest = issue.attempt.number if issue.attempt else -1
         is_open = bool(issue.attempt and issue.attempt.is_open)
         killed = bool(is_open and issue.attempt.kill)
-        entry = Entry(issue.status, issue.needs, newest, is_open, killed, issue.wish, issue.held)
+        found = issue.attempt if is_open and issue.attempt else FrozenAttempt(newest)
+        entry = Entry(
+            issue.status,
+            issue.needs,
+            newest,
+            is_open,
+            killed,
+            issue.wish,
+            issue.held,
+            over_budget=found.kill is KillReason.BUDGET,
+            charges=issue.spent,
+            messages=issue.messages,
+            given=found.given,
+            waits=found.waits,
+            asked=found.asked,
+        )
         entries.append((str(place + 1), entry))
     policy = frozen.policy
-    return Ledger(tuple(entries), policy.max_concurrent, policy.retry_max, frozen.paused)
+    return Ledger(
+        tuple(entries),
+        policy.max_concurrent,
+        policy.retry_max,
+        frozen.paused,
+        Used(sum(issue.tokens for issue in frozen.issues)),
+        limits_of(policy.batch_budget),
+    )
 
 
 @lru_cache(None)

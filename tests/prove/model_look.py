@@ -30,7 +30,8 @@ from gangline.ports import Subject
 
 SERVER, OLD_SERVER = "11.1", "22.2"  # the tmux server that lives, and one that is gone
 OVERTAKING_STEPS_MAX = 4
-PROBES = ("claim", "lock", "starting", "exit", "signal", "survivors", "server")
+PROBES = ("claim", "lock", "starting", "exit", "signal", "survivors", "server", "progress")
+QUIET_SECONDS = 1e6
 
 
 class Glance(NamedTuple):
@@ -115,6 +116,21 @@ class _Scene:
         self.answers.append(self.signal)
         return Signal.UNKNOWN if self.blind == "signal" else self.signal
 
+    def add_to(self, seen: Evidence, subject: Subject, *, living: bool) -> Evidence:
+        """As hosts/activity; where nobody reads what an agent prints nothing is asked."""
+        if not self.local.has_reader:
+            return seen
+        local = self.now()
+        self.answers.append((local.progress, local.is_still))
+        if self.blind == "progress":
+            return msgspec.structs.replace(seen, has_progress=Answer.UNKNOWN)
+        return msgspec.structs.replace(
+            seen,
+            progress=local.progress,
+            has_progress=Answer.YES if local.progress else Answer.NO,
+            quiet_seconds=(QUIET_SECONDS if local.is_still else 0.0) if living else None,
+        )
+
     def living(self, marks: set[str]) -> set[str]:
         local = self.now()
         found = bool(local.alive or local.place)
@@ -167,8 +183,7 @@ def _look(scene: _Scene, subject: Subject, host_server: str | None) -> Evidence:
     folders.session = lambda subject: None  # the mark tells all there is to tell
     host = LocalHost.__new__(LocalHost)
     host._folders = folders
-    # Nobody reads what these agents print: a probe of their silence changes nothing.
-    host._activity = SimpleNamespace(add_to=lambda seen, subject, living: seen)
+    host._activity = SimpleNamespace(add_to=scene.add_to)
     host._wakes = SimpleNamespace(watch=lambda issue, pid: None)
     host.server = host_server
     _scene[:] = [scene]

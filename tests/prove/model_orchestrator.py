@@ -16,7 +16,18 @@ from functools import lru_cache
 from types import SimpleNamespace
 from typing import NamedTuple
 
-from model_fold import BATCH, BOOT, NOW_SECONDS, Commit, Frozen, commit_of, freeze, thaw
+from model_fold import (
+    ACCOUNT,
+    BATCH,
+    BOOT,
+    NOON,
+    NOW_SECONDS,
+    Commit,
+    Frozen,
+    commit_of,
+    freeze,
+    thaw,
+)
 from model_look import SERVER
 
 from gangline.app import orchestrate
@@ -164,6 +175,8 @@ class _Dispatcher:
             agent="demo",
             environment={},
             log_bytes=0,
+            account=ACCOUNT,
+            messages=len(batch.issues[key].messages),
         )
 
 
@@ -206,7 +219,8 @@ class _Living:
         batch = thaw(frozen, late=late)
         self.batch = batch
         clock = SimpleNamespace(
-            now=lambda: Now(boot_id=BOOT, boot_seconds=NOW_SECONDS), wall=lambda: ""
+            now=lambda: Now(boot_id=BOOT, boot_seconds=NOW_SECONDS, epoch_seconds=NOON),
+            wall=lambda: "",
         )
         self.host = _Host(life.server, evidence, self.trace)
         self.loop = orchestrate.Orchestrator(

@@ -5,18 +5,19 @@ the journal, so whatever happens between the two may as well happen after both, 
 says between them may as well be said before both.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, combinations
 from typing import NamedTuple
 
-from model_fold import Frozen, ledger_of
+from model_fold import Commit, Frozen, ledger_of
 from model_look import Angle, Glance, glances, of_attempt
 from model_orchestrator import Life, decide
 from model_parts import Parts
 from model_world import NOWHERE
-from promises import AgentGone, AgentStarted, Decided, Promises, Witness
+from promises import AgentGone, AgentStarted, BrokenPromiseError, Decided, Promises, Witness
 
+from gangline.core.events import AnyEvent, ConditionChanged, Dispatched, Ended, Outcome
 from gangline.core.evidence import Evidence
 
 
@@ -145,7 +146,33 @@ class Passes:
             for key, issue in zip(self._parts.keys, frozen.issues, strict=True)
             if issue.attempt is not None and not issue.attempt.same_boot
         )
+        if not late:
+            _check_limits(
+                frozen, [e for c in decision.trace if isinstance(c, Commit) for e in c.events]
+            )
         Promises(ledger_of(frozen)).observe(
             Decided(dict(evidence), *decision.decided, rebooted=other_boot)
         )
         return self._parts.lives.number(decision.life), self._parts.traces.number(decision.trace)
+
+
+def _check_limits(frozen: Frozen, events: Sequence[AnyEvent]) -> None:
+    """Before a limit has ended nothing that met it, or shares its account, is dispatched."""
+    limited = {
+        str(place + 1)
+        for place, issue in enumerate(frozen.issues)
+        if issue.attempt is not None and issue.attempt.is_limited
+    }
+    for event in events:
+        match event:
+            case ConditionChanged():
+                limited.discard(event.issue)
+                if event.until is not None:
+                    limited.add(event.issue)
+            case Ended():
+                early = event.outcome is Outcome.LIMITED and event.issue in limited
+                if early and frozen.stop not in ("kill", "finish"):
+                    raise BrokenPromiseError(3, f"#{event.issue} goes on before its limit ends")
+                limited.discard(event.issue)
+            case Dispatched() if limited:
+                raise BrokenPromiseError(3, f"#{event.issue} is dispatched while {limited} wait")

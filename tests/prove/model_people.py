@@ -7,16 +7,19 @@ passes, is starting, or is dead.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
 
+import msgspec
 from model_fold import Commit, Frozen, check_encoding, commit_of, thaw
 
 from gangline.app import commands
 from gangline.core.batch import Batch
 from gangline.core.edit import check_edit, difference, state_of
-from gangline.core.events import AnyEvent
+from gangline.core.events import AnyEvent, Configured
 from gangline.core.model import Status
+from gangline.core.usage import Limits
 from gangline.errors import InputError, UsageError
 
 _EDITED_STATUSES = (Status.PENDING, Status.COMPLETED, Status.FAILED)
@@ -51,12 +54,30 @@ def _commands(batch: Batch) -> Iterator[tuple[str, list[AnyEvent]]]:
                 continue
             if events:
                 yield f"{name} {key}", events
+        yield from _said(batch, key)
+    if batch.policy.batch_budget != Limits():
+        policy = msgspec.structs.replace(batch.policy, batch_budget=Limits())
+        yield "raise the budget", [Configured(policy=policy)]
     for name, command in commands.BATCH_COMMANDS.items():
         if events := command(batch):
             yield name, events
     for kill in (False, True):
         if events := commands.stop(batch, kill=kill):
             yield "stop --kill" if kill else "stop", events
+
+
+def _said(batch: Batch, key: str) -> Iterator[tuple[str, list[AnyEvent]]]:
+    """One message that waits for a prompt, and the question of an agent that lives."""
+    issue = batch.issues[key]
+    if not batch.policy.accounts:
+        return
+    with suppress(UsageError):
+        if not issue.messages:
+            yield f"send {key}", commands.send(batch, key, "said")
+    with suppress(UsageError):
+        if issue.attempt is not None and not issue.attempt.asked:
+            attempt_id = batch.attempt_id(key, issue.attempt.number)
+            yield f"ask {key}", commands.agent_asks(batch, key, attempt_id, "which?")
 
 
 def _edits(batch: Batch) -> Iterator[tuple[str, list[AnyEvent]]]:

@@ -18,6 +18,7 @@ from model_parts import CRASH, FAULT, Parts, State, Successor
 from model_passes import Passes
 from model_people import words_of_people
 from model_world import (
+    AGENT,
     NOTHING,
     NOWHERE,
     TERM,
@@ -35,6 +36,7 @@ from promises import (
     AgentStarted,
     BrokenPromiseError,
     Committed,
+    Ledger,
     Memory,
     Promises,
     Read,
@@ -297,7 +299,8 @@ class Model(Parts):
             case "prepare":
                 if local is not None:
                     raise BrokenPromiseError(2, f"there is a folder of attempt {number} already")
-                return site.put(number, Local())
+                reader = self.fold_of(state).has_service
+                return site.put(number, Local(has_reader=reader))
         if local is None:
             return site
         match operation.what:
@@ -324,7 +327,9 @@ class Model(Parts):
         promises.observe(Committed(commit.events))
         after = commit.folds[-1]
         promises.observe(Read(ledger_of(after).statuses()))
-        assert promises.ledger == ledger_of(after), "the fold and the plain ledger differ"
+        used = promises.ledger.used._replace(seconds=0.0)  # the clock is not of this model
+        plain = promises.ledger._replace(used=used)
+        _agree(plain, ledger_of(after))
         kept = tuple(
             self.sites.number(self.sites.things[site].pruned(after.closed_number(place)))
             for place, site in enumerate(sites)
@@ -351,12 +356,20 @@ class Model(Parts):
     def _people(self, state: State) -> Iterator[Successor]:
         life = self.life_of(state)
         for words, commit, stop in self._said(state.fold):
+            if words.startswith("ask") and not self._can_speak(state, words):
+                continue
             to = self._committed(state, commit)
             if life is not None and not life.begun and stop is not None:
                 to = to._replace(
                     life=self.lives.number(life._replace(asked=stop or life.asked is True))
                 )
             yield Successor(("a person", words), to, FAULT)
+
+    def _can_speak(self, state: State, words: str) -> bool:
+        """Whether the agent that asks lives."""
+        place = int(words.partition(" ")[2]) - 1
+        local = self.site(state, place).attempt(self.fold_of(state).open_number(place))
+        return local is not None and local.alive == AGENT
 
     def _find_said(self, fold: int) -> tuple[tuple[str, int, bool | None], ...]:
         """What people may say: the words, the commit, and of a stop whether it kills."""
@@ -370,6 +383,10 @@ class Model(Parts):
     def calm_step(self, state: State, found: Sequence[Successor]) -> State | None:
         """The state after the step that is taken when nothing goes wrong; None: nothing happens."""
         calm = [s for s in found if s.calm is not None and s.calm <= 3]
+        if state.todo == self.idle and ledger_of(self.fold_of(state)).is_over_budget:
+            freed = self._freed(state)
+            if freed is not None:
+                return freed
         if not calm and state.todo == self.idle:
             freed = self._freed(state)
             if freed is not None:
@@ -378,12 +395,21 @@ class Model(Parts):
         return min(calm, key=lambda s: s.calm).to if calm else None
 
     def _freed(self, state: State) -> State | None:
-        """A person lets go of what is held or paused."""
+        """A person lets go of what is held or paused, answers, and raises the budget."""
         fold = self.fold_of(state)
-        if not fold.paused and not any(issue.held for issue in fold.issues):
+        is_over_budget = ledger_of(fold).is_over_budget and not fold.is_over
+        wanted = [f"release {k}" for k, i in zip(self.keys, fold.issues, strict=True) if i.held]
+        wanted += ["resume"] if fold.paused else []
+        wanted += ["raise the budget"] if is_over_budget else []
+        wanted += [
+            f"send {key}"
+            for key, issue in zip(self.keys, fold.issues, strict=True)
+            if issue.attempt is not None and issue.attempt.asked
+        ]
+        if not wanted:
             return None
         for words, commit, _ in self._said(state.fold):
-            if words.startswith("release") or (words == "resume" and fold.paused):
+            if words in wanted:
                 return self._committed(state, commit)
         return None
 
@@ -392,3 +418,13 @@ class Model(Parts):
         self.witnessed(state, Rested())
         if state.life != self.dead:
             raise BrokenPromiseError(5, "the orchestrator goes on though nothing is left to do")
+
+
+def _agree(plain: Ledger, folded: Ledger) -> None:
+    """The product's fold comes to what the plain ledger comes to."""
+    for (key, wanted), (_, found) in zip(plain.entries, folded.entries, strict=True):
+        if wanted.charges != found.charges:
+            raise BrokenPromiseError(3, f"#{key} is charged {found.charges}, not {wanted.charges}")
+        if (wanted.messages, wanted.given) != (found.messages, found.given):
+            raise BrokenPromiseError(2, f"of the messages to #{key} {found.messages} are kept")
+    assert plain == folded, "the fold and the plain ledger differ"

@@ -14,13 +14,15 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from gangline.core.evidence import Answer, Claim, ExitRecord, Signal
+from gangline.core.evidence import Answer, Claim, ExitRecord, Progress, Signal
 
 # Where a runner stands: what it did last.
 NOWHERE, LOCKED, CLAIMED, STARTING, RUNNING, ENDED, REAPED, RECORDED = range(8)
 # What lives of the attempt besides its runner.
 NOTHING, TOOLS, AGENT = range(3)
 HUP, TERM, KILL = 1, 15, 9
+WAITS_FOR_LIMIT, ENDED_BY_LIMIT = 1, 2
+TOKENS = 100
 
 Exit = tuple[int | None, int | None, bool]  # code, signal, refused
 SUCCESS: Exit = (0, None, False)
@@ -42,6 +44,8 @@ class Local(NamedTuple):
         end: How the agent ended, known to the runner.
         record: exit.json, with the signal that the runner itself got.
         told: The first HUP or TERM that the runner got.
+        has_reader: What the agent prints is read: the limit, the stall, what it uses up.
+        limit: Whether it met its service's limit: it waits for its end, or has ended by it.
     """
 
     coming: int = 0
@@ -53,6 +57,22 @@ class Local(NamedTuple):
     record: tuple[Exit, int | None] | None = None
     alive: int = NOTHING
     told: int | None = None
+    has_reader: bool = False
+    limit: int = 0
+    is_still: bool = False
+    tokens: int = 0
+
+    @property
+    def progress(self) -> Progress | None:
+        if not (self.limit or self.tokens):
+            return None
+        ended = self.limit == ENDED_BY_LIMIT
+        return Progress(
+            limited=bool(self.limit),
+            failure="limit" if ended else None,
+            failure_kind="limit" if ended else None,
+            input_tokens=self.tokens,
+        )
 
     @property
     def lock(self) -> Answer:
@@ -137,11 +157,15 @@ def _runner_steps(local: Local) -> Iterator[Step]:
             yield Step("its agent starts", running, started=True)
         case 4:  # RUNNING
             over = local._replace(place=ENDED, alive=TOOLS)
-            yield Step("its agent succeeds", over._replace(end=SUCCESS), calm=local.told is None)
+            if not (local.limit or local.is_still):
+                succeeded = over._replace(end=SUCCESS)
+                yield Step("its agent succeeds", succeeded, calm=local.told is None)
             if local.told is not None:
                 yield Step("its agent obeys", over._replace(end=(143, None, False)))
             for words, end in _BAD_ENDS:
                 yield Step(f"its agent {words}", over._replace(end=end), 1)
+            if local.has_reader:
+                yield from _service_steps(local, over)
         case 5:  # ENDED
             yield Step(
                 "its runner reaps what the agent left",
@@ -154,6 +178,23 @@ def _runner_steps(local: Local) -> Iterator[Step]:
             yield Step("exit.json is written", done._replace(end=None))
         case 7:  # RECORDED
             yield Step("its runner lets the lock go", without_runner(local, NOTHING))
+
+
+def _service_steps(local: Local, over: Local) -> Iterator[Step]:
+    """What an agent may come to that tells of itself."""
+    if local.limit:
+        yield Step("its limit is over", local._replace(limit=0))
+    else:
+        waits = local._replace(limit=WAITS_FOR_LIMIT)
+        yield Step("its agent meets the limit, and waits", waits, 1)
+        ended = over._replace(end=(1, None, False), limit=ENDED_BY_LIMIT)
+        yield Step("its agent ends by the limit", ended, 1)
+    if local.is_still:
+        yield Step("its agent moves again", local._replace(is_still=False))
+    else:
+        yield Step("its agent stalls", local._replace(is_still=True), 1)
+    if not local.tokens:
+        yield Step("its agent uses much up", local._replace(tokens=TOKENS), 1)
 
 
 def claimed(local: Local) -> Step:
@@ -186,7 +227,9 @@ def server_lost(local: Local) -> Local:
 
 def rebooted(local: Local) -> Local:
     """Only what is on the disk is left."""
-    return without_runner(local, NOTHING)._replace(coming=0)
+    left = without_runner(local, NOTHING)._replace(coming=0, is_still=False)
+    # What its output told is durable only together with its end.
+    return left if local.record else left._replace(limit=0, tokens=0)
 
 
 # -- one issue's part of the world ---------------------------------------------------------------

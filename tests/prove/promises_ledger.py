@@ -167,7 +167,7 @@ class Ledger(NamedTuple):
         return self._replace(
             max_concurrent=policy.max_concurrent,
             retry_max=policy.retry_max,
-            budget=_limits(policy.batch_budget),
+            budget=limits_of(policy.batch_budget),
         )
 
     def _closed(self, event: Voided | Ended) -> "Ledger":
@@ -229,7 +229,7 @@ _STATUS_AFTER = {
 _NOT_TOLD = (Outcome.VOID, Outcome.REFUSED, Outcome.SESSION_LOST)
 
 
-def _limits(limits: Limits) -> Used:
+def limits_of(limits: Limits) -> Used:
     minutes = inf if limits.minutes is None else limits.minutes * 60
     tokens, cost = limits.tokens, limits.cost_usd
     return Used(inf if tokens is None else tokens, inf if cost is None else cost, minutes)
@@ -282,5 +282,5 @@ def _restored(event: BatchRestored) -> Ledger:
         policy.get("retryMax", 1),
         state.get("paused", False),
         used,
-        _limits(msgspec.convert(policy.get("batchBudget", {}), Limits)),
+        limits_of(msgspec.convert(policy.get("batchBudget", {}), Limits)),
     )

@@ -9,7 +9,7 @@ import model_steps
 import model_world
 import msgspec
 import pytest
-from model import IN_CI, ONE, PAIR, TWO, Case
+from model import BUDGETS, IN_CI, ONE, PAIR, SERVICE, TWO, Case
 from model_fold import Commit, check_encoding, ledger_of
 from model_orchestrator import Operation, left, opened
 from model_people import words_of_people
@@ -19,10 +19,19 @@ from model_world import Local, claimed, site_steps, steps
 
 from gangline.app import commands
 from gangline.app.launching import Launcher
-from gangline.core import batch, reconcile
+from gangline.core import batch, dispatching, issue_fold, reconcile, standing
 from gangline.core import case as case_of_core
 from gangline.core.batch import Batch
-from gangline.core.events import Dispatched, Ended, Outcome, Policy, Voided
+from gangline.core.events import (
+    ConditionChanged,
+    Dispatched,
+    Ended,
+    KillOrdered,
+    KillReason,
+    Outcome,
+    Policy,
+    Voided,
+)
 from gangline.core.evidence import Answer, Claim, Verdict
 from gangline.core.model import TERMINAL, Status
 from gangline.core.reconcile import Start
@@ -65,6 +74,21 @@ def test_every_reachable_state_keeps_the_promises_and_comes_to_an_end(case):
     found = case.search()
     assert found.states > 1000
     assert found.calm_steps_max < 40 * (1 + len(case.needs))
+
+
+def test_a_search_comes_through_limits_questions_messages_stalls_and_budgets():
+    recorded, kills, ends = set(), set(), set()
+    for case in (Case("", ONE, 2, service=SERVICE), Case("", ONE, 2, service=BUDGETS)):
+        model = Model(case.needs, case.policy)
+        Search(model, case.depth).run()
+        events = [event for commit in model.commits.things for event in commit.events]
+        recorded |= {(e.condition, e.waits) for e in events if isinstance(e, ConditionChanged)}
+        kills |= {event.why for event in events if isinstance(event, KillOrdered)}
+        ends |= {event.outcome for event in events if isinstance(event, Ended)}
+    conditions = ("stalled", "needs-input", "limited", "working")
+    assert recorded == {*((c, False) for c in conditions), ("limited", True), ("needs-input", True)}
+    assert kills >= {KillReason.LIMIT, KillReason.STALL, KillReason.BUDGET}
+    assert Outcome.LIMITED in ends
 
 
 def test_states_are_the_same_in_every_search():
@@ -237,6 +261,44 @@ def test_evidence_read_from_its_end_is_found(planted):
 
     planted.setattr(AttemptFolders, "_read_once", end_first)
     assert broken_promise(Case("", ONE, 2)) == 1
+
+
+def test_a_limit_that_is_charged_is_found(planted):
+    fold = Batch._fold_attempt
+
+    def charged(self, issue, event):
+        fold(self, issue, event)
+        if isinstance(event, Ended) and event.outcome is Outcome.LIMITED:
+            issue.spent += 1
+
+    planted.setattr(batch.Batch, "_fold_attempt", charged)
+    assert broken_promise(Case("", ONE, 2, service=SERVICE)) == 3
+
+
+def test_a_parking_that_a_look_forgets_is_found(planted):
+    planted.setattr(standing, "limit_jitter_seconds", lambda attempt: -1e6)
+    assert broken_promise(Case("", ONE, 2, service=SERVICE)) == 3
+
+
+def test_a_message_that_is_lost_with_a_launch_is_found(planted):
+    planted.setattr(issue_fold, "_NEVER_TOLD", ())
+    assert broken_promise(Case("", ONE, 4, service=SERVICE)) == 2
+
+
+def test_a_budget_that_nobody_looks_at_is_found(planted):
+    planted.setattr(dispatching, "budget_used_up", lambda batch: None)
+    assert broken_promise(Case("", PAIR, 2, service=BUDGETS)) == 3
+
+
+def test_words_that_cannot_be_read_and_are_taken_for_none_are_found(planted):
+    verdict = case_of_core.verdict
+
+    def hasty(seen, *, kill_ordered):
+        seen = msgspec.structs.replace(seen, has_progress=Answer.NO)
+        return verdict(seen, kill_ordered=kill_ordered)
+
+    planted.setattr(case_of_core, "verdict", hasty)
+    assert broken_promise(Case("", ONE, 4, service=SERVICE)) == 4
 
 
 def test_a_dependent_that_is_started_too_early_is_found(planted):

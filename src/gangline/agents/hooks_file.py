@@ -22,6 +22,7 @@ POKE = "poke"  # a named pipe of the runner's: a byte in it means that something
 # goes on when it is answered, so the attempt must not be ended.
 QUESTION = "question"
 HOOKS = "hooks.json"  # which hooks the agent was given, for its runner
+DIALOGS = "dialogs.json"  # the dialogs that no hook tells of: words on the screen, what they ask
 _LOCK = "progress.lock"
 
 

@@ -70,11 +70,14 @@ class Preset(AgentConfig, frozen=True, kw_only=True, forbid_unknown_fields=True)
     Attributes:
         install: The command that installs the version that was tested.
         hooks: Whose hooks tell of its interactive turns (agents/hooks.py).
+        dialogs: Of its own interface, those that its hooks do not tell of: words that stand on the
+            screen, and what it asks by them.
         doc_only: Nobody has run it here: it follows its documentation.
     """
 
     install: str
     hooks: str | None = None
+    dialogs: dict[str, str] = {}
     doc_only: bool = False
     as_root_env: dict[str, str] = {}
 
@@ -85,7 +88,8 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         prompt: `none` for an issue's own command, which gets no prompt and no placeholders.
         as_root_env: Set only where the agent will run as root.
-        mode, interactive, interactive_resume, reader, account, hooks: See AgentConfig and Preset.
+        mode, interactive, interactive_resume, reader, account: See AgentConfig.
+        hooks, dialogs: See Preset.
     """
 
     name: str
@@ -101,6 +105,7 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     reader: str | None = None
     account: str = ""
     hooks: str | None = None
+    dialogs: dict[str, str] = {}
 
     @property
     def session(self) -> Literal["ours", "seen", "none"]:
@@ -203,6 +208,7 @@ def find_agent(
         reader=config.reader or preset.reader,
         account=config.account or name,
         hooks=preset.hooks,
+        dialogs=preset.dialogs,
     )
 
 

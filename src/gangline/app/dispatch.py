@@ -6,6 +6,7 @@ takes minutes, and the loop must not wait for it. Making one is idempotent, so a
 costs nothing.
 """
 
+import json
 import os
 import queue
 import shutil
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 
 from gangline.agents.environment import build_environment, with_gangline
 from gangline.agents.hooks import prepare
+from gangline.agents.hooks_file import DIALOGS
 from gangline.agents.registry import (
     Agent,
     Placeholders,
@@ -198,7 +200,7 @@ class Dispatcher:
         plan = plan_session(issue, agent)
         values = self._placeholders(batch, issue, attempt_id, workspace, plan)
         argv, stdin = render(agent, values, resume=plan.resumed)
-        extra, files = self._hooks(agent, values, plan)
+        extra, files = self._hooks(batch, agent, values, plan)
         environment = self._environment(agent) | {
             **_said_to_agent(batch, key, attempt_id, retry),
             "GANGLINE_ATTEMPT_DIR": os.path.dirname(values.prompt_file),
@@ -226,13 +228,18 @@ class Dispatcher:
         )
 
     def _hooks(
-        self, agent: Agent, values: Placeholders, plan: SessionPlan
+        self, batch: Batch, agent: Agent, values: Placeholders, plan: SessionPlan
     ) -> tuple[list[str], dict[str, bytes]]:
         """What an interactive agent is started with so that it tells of itself."""
         if agent.mode != "interactive":
             return [], {}
         folder = os.path.dirname(values.prompt_file)
-        return prepare(agent.hooks, folder, plan.session if plan.resumed else None)
+        extra, files = prepare(agent.hooks, folder, plan.session if plan.resumed else None)
+        if agent.dialogs:
+            answer = f"(to answer: gangline attach {batch.area} {values.issue})"
+            asks = {words: f"{asked} {answer}" for words, asked in agent.dialogs.items()}
+            files[DIALOGS] = json.dumps(asks).encode()
+        return extra, files
 
     def _placeholders(
         self,

@@ -14,7 +14,7 @@ from gangline.app.decision_log import DecisionLog
 from gangline.app.dispatch import Dispatcher
 from gangline.app.launching import Launcher, subject_of
 from gangline.core.batch import Batch
-from gangline.core.dispatching import budget_used_up, runs_anything
+from gangline.core.dispatching import budget_used_up, held_back, runs_anything
 from gangline.core.events import (
     AnyEvent,
     Edited,
@@ -159,12 +159,12 @@ class Orchestrator:
     def start(self, key: str, pane: str) -> bool:
         """Dispatch this issue into this pane, if both are free; whether it was."""
         self._launcher.offer(pane)
-        launch = None
+        launch, now = None, self._clock.now()
         with self.store.transaction(self._clock.wall()) as moment:
             self._heed([*moment.fresh, *moment.events])
             issue = moment.batch.issues[key]
-            if issue.status is Status.PENDING and not issue.held and not moment.batch.paused:
-                launch = self._launcher.intend(moment, key, self._clock.now())
+            if issue.status is Status.PENDING and held_back(moment.batch, issue, now) is None:
+                launch = self._launcher.intend(moment, key, now)
         self._tell(moment)
         if launch is not None:
             self._launcher.launch(launch)

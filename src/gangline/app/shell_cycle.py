@@ -18,6 +18,7 @@ from gangline.app.reconfiguring import base_commit_of
 from gangline.app.running import no_batch, take_orchestrator_lock
 from gangline.app.wiring import Machinery, Project
 from gangline.core.batch import Batch
+from gangline.core.dispatching import held_back
 from gangline.core.events import AnyEvent, Configured, Edited, OrchestratorStarted
 from gangline.core.issue import Attempt, IssueState
 from gangline.core.model import Status, check_area
@@ -185,8 +186,8 @@ def _why_not(batch: Batch, issue: IssueState, pane: str) -> str:
         where = f" in pane {attempt.pane}" if attempt.pane else ""
         return f"#{issue.key} is dispatched already{where}"
     if issue.status is Status.PENDING:
-        held_back = "held" if issue.held else "paused" if batch.paused else ""
-        return f"#{issue.key} is {held_back}" if held_back else f"pane {pane} is taken"
+        why = held_back(batch, issue, SystemClock().now())
+        return f"#{issue.key} is {why}" if why else f"pane {pane} is taken"
     why = f": {issue.reason}" if issue.reason else ""
     return f"#{issue.key} is {issue.status.value}{why}"
 

@@ -3,7 +3,7 @@
 from gangline.core.batch import Batch
 from gangline.core.decision import Decision, Now, Start
 from gangline.core.events import AnyEvent, Blocked, Condition, Skipped, StopFinished, Unblocked
-from gangline.core.issue import IssueState
+from gangline.core.issue import Attempt, IssueState
 from gangline.core.model import Status
 from gangline.core.usage import used_up
 
@@ -42,13 +42,35 @@ def decide_dispatch(batch: Batch, decision: Decision, now: Now) -> None:
     """
     if batch.paused or batch.draining or batch.stop is not None or budget_used_up(batch):
         return
-    dispatched = batch.by_status[Status.DISPATCHED]
-    attempts = [batch.issues[key].attempts[-1] for key in dispatched]
+    attempts = _open_attempts(batch)
     free = batch.policy.max_concurrent - sum(not attempt.waits for attempt in attempts)
     if free > 0:
-        limited = [a for a in attempts if a.condition is Condition.LIMITED]
-        accounts = {a.account for a in limited if now.epoch_seconds < (a.until or 0.0)}
+        accounts = _limited_accounts(attempts, now)
         decision.effects.extend(Start(key) for key in batch.ready(free, accounts))
+
+
+def _open_attempts(batch: Batch) -> list[Attempt]:
+    return [batch.issues[key].attempts[-1] for key in batch.by_status[Status.DISPATCHED]]
+
+
+def _limited_accounts(attempts: list[Attempt], now: Now) -> set[str | None]:
+    limited = [each for each in attempts if each.condition is Condition.LIMITED]
+    return {each.account for each in limited if now.epoch_seconds < (each.until or 0.0)}
+
+
+def held_back(batch: Batch, issue: IssueState, now: Now) -> str | None:
+    """Why an issue that a person has a place for is not dispatched, in words; None if it may be."""
+    if batch.paused:
+        return "paused"
+    if issue.held:
+        return "held"
+    used = budget_used_up(batch)
+    if used:
+        return f"held back: the batch's budget is used up ({used})"
+    account = batch.account_of(issue)
+    if account is not None and account in _limited_accounts(_open_attempts(batch), now):
+        return f"held back until the usage limit of {account} ends"
+    return None
 
 
 def runs_anything(batch: Batch) -> bool:

@@ -19,6 +19,7 @@ import time
 
 from gangline.agents.hooks_file import POKE
 from gangline.hosts.runner import PROGRESS, Attempt, Signals, parse_json
+from gangline.hosts.runner_dialogs import Dialogs
 from gangline.hosts.runner_end import as_record, end_agent, signal_group, wake
 from gangline.hosts.runner_pane_log import PaneLog
 from gangline.hosts.runner_session import LOOK_MS as _SESSION_LOOK_MS
@@ -53,6 +54,7 @@ class Interactive:
         self._signals = signals
         self._terminal = Terminal()
         self._log = PaneLog(attempt)
+        self._dialogs = Dialogs(attempt)
         self._poke = _open_poke(attempt)
         self._turn = Turn(attempt, spec.get("turnGraceSeconds", _TURN_GRACE_SECONDS))
         self._poller = select.poll()
@@ -99,6 +101,7 @@ class Interactive:
             if ended is not None:
                 return ended
             session.look()
+            self._dialogs.look()
             if self._turn.look():
                 wake(self._spec)
             is_over = self._turn.is_over()
@@ -107,7 +110,7 @@ class Interactive:
                 ended = end_agent(pid, mark, self._spec["graceSeconds"], status, attend)
                 return {"code": self._turn.code, "turn": True} if is_over else ended
             self._pass_interrupts(pid)
-            patience_ms = self._turn.patience_ms()
+            patience_ms = self._dialogs.patience_ms(self._turn.patience_ms())
             attend(min(patience_ms, _SESSION_LOOK_MS) if session.is_looking else patience_ms)
 
     def finish(self, log: "Callable[[bytes], None]") -> bytes:
@@ -131,6 +134,7 @@ class Interactive:
                 data = b""
             if fd == self._log.fd:
                 log(data)
+                self._dialogs.shown()
             if fd == self._terminal.fd and self._is_stopped:
                 self._continue(pid)
                 signal_group(pid, _signal.SIGCONT)

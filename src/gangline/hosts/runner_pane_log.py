@@ -45,16 +45,16 @@ class PaneLog:
         """Have tmux copy what the pane shows from now on."""
         if self.fd < 0 or not self._pane:
             return
-        if _tmux("display-message", "-p", "-t", self._pane, "#{pane_pipe}") != b"0\n":
+        if tmux_says("display-message", "-p", "-t", self._pane, "#{pane_pipe}") != b"0\n":
             return  # somebody has it piped, and tmux has one pipe a pane
         path = os.path.join(self._attempt.path, _PIPE)
         line = f"exec cat >>{for_tmux_shell(path)}"
-        self._is_on = _tmux("pipe-pane", "-O", "-t", self._pane, line) is not None
+        self._is_on = tmux_says("pipe-pane", "-O", "-t", self._pane, line) is not None
 
     def stop(self, log: "Callable[[bytes], None]") -> None:
         """End the copying; what is still on its way is written first."""
         if self._is_on and self._pane:
-            _tmux("pipe-pane", "-t", self._pane)
+            tmux_says("pipe-pane", "-t", self._pane)
             _copy_rest(self.fd, log)
         if self.fd >= 0:
             os.close(self.fd)
@@ -82,7 +82,7 @@ def _copy_rest(fd: int, log: "Callable[[bytes], None]") -> None:
         log(data)
 
 
-def _tmux(*arguments: str) -> bytes | None:
+def tmux_says(*arguments: str) -> bytes | None:
     """What tmux answers; None if it refuses, or does not answer in time."""
     read, write = os.pipe2(os.O_CLOEXEC)
     actions = [

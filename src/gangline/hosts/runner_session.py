@@ -46,8 +46,8 @@ class SessionFinder:
             pass  # a hook writes just now, or the disk is full: the next look may do better
 
     def _find(self) -> bool:
-        if os.path.exists(os.path.join(self._attempt.path, PROGRESS)):
-            return True  # its first turn has ended, and that told it
+        if _is_told(self._attempt):
+            return True  # its first turn has ended
         from gangline.agents.hooks_codex import thread_of  # noqa: PLC0415 - for such agents only
 
         for path in open_files(marked_processes(self._mark, session=self._pid)):
@@ -77,6 +77,13 @@ def open_files(pids: "Iterable[int]") -> "Iterator[str]":
                 continue
             if path.startswith("/"):
                 yield path
+
+
+def _is_told(attempt: Attempt) -> bool:
+    try:
+        return bool(parse_json(attempt.read(PROGRESS)).get("session"))
+    except (OSError, ValueError, StopIteration, AttributeError):
+        return False
 
 
 def _is_to_be_found(attempt: Attempt) -> bool:

@@ -266,6 +266,22 @@ def test_a_call_that_opencode_was_not_allowed_is_a_failure():
     assert progress.failure == "permission was denied: bash: git push"
 
 
+def test_a_patch_that_codex_was_not_allowed_is_a_failure():
+    why = "patch rejected: writing is blocked by read-only sandbox"
+    log = f"2026-01-01T00:00:00Z ERROR codex_core::tools::router: error={why}; rejected by user"
+    end = {"type": "turn.completed", "usage": {}}
+    progress, _ = read("codex-json", f"{log} approval settings\n".encode(), end)
+    assert progress.failure == f"permission was denied: {why}"
+    assert progress.failure_kind == "permission"
+    assert read("codex-json", f"{why}\n".encode(), end)[0].failure is None
+
+
+def test_two_opencodes_that_race_for_their_database_are_told_so():
+    said = b"Error: Unexpected error\n\nFailed query: \n  CREATE TABLE x (\n  );\nparams: \n"
+    failure = read("opencode-json", said, code=1)[0].failure
+    assert failure.startswith("exit code 1: its database refused a query")
+
+
 def test_opencode_that_ends_before_its_last_step_has_failed():
     assert read("opencode-json", part("step_finish", reason="tool-calls"))[0].failure
     assert read("opencode-json", part("step_finish", reason="stop"))[0].failure is None

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, settings
 
 from gangline.core.batch import Batch
 from gangline.core.codec import StateEncoder
+from gangline.core.dispatching import held_back
 from gangline.core.events import (
     AnyEvent,
     BatchStarted,
@@ -147,3 +148,7 @@ class Story:
     def starts(self) -> list[str]:
         """The issues that would be started now."""
         return [effect.issue for effect in self.settle() if isinstance(effect, Start)]
+
+    def held_back(self, key: str) -> str | None:
+        """Why the issue is not sent to a place that a person has for it."""
+        return held_back(self.batch, self.batch.issues[key], self.now)

@@ -140,8 +140,11 @@ class TestALimit:
         )  # fmt: skip
         made.ends(**exited(1), progress=limited())
         assert made.starts() == ["4"]
+        assert made.held_back("2") == "held back until the usage limit of acme ends"
+        assert made.held_back("4") is None
         at(made, RESET)
         assert made.starts() == ["2"]
+        assert made.held_back("2") is None
 
 
 class TestASession:
@@ -241,6 +244,8 @@ class TestABudget:
         made.ends(**exited(0), progress=Progress(cost_usd=2.5))
         assert made.issue().status is Status.COMPLETED
         assert made.starts() == []
+        why = made.held_back("2")
+        assert why == "held back: the batch's budget is used up ($2.50 of $2.00)"
         made.batch = decode_state(snapshot(made.batch))
         assert made.starts() == []
         assert made.batch.usage.cost_usd == 2.5

@@ -3,7 +3,8 @@
 Field names after the type declarations that OpenAI publishes with its SDK, and recorded outputs
 (tests/agents/recorded/codex). What is to be known of it: an `error` event may only announce that
 it connects again, the last one before `turn.failed` is the cause, and a sandbox that refuses a
-commit is seen in the commands' output only, with exit code 0.
+commit is seen in the commands' output only, with exit code 0. A patch that the sandbox and the
+approval settings refuse is no event either: a line of its log tells it, on stderr.
 """
 
 from gangline.agents.readers import account
@@ -21,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+_ROUTER, _REFUSED = "codex_core::tools::router:", "rejected by user approval settings"
 _EDIT_SIGNS = {"add": "", "delete": " (deleted)", "update": ""}
 
 
@@ -52,6 +54,12 @@ class CodexReader(Reader):
         if kind == "error":
             return self._error(_message(event))
         return None
+
+    def _text(self, text: str) -> str:
+        refused = text.partition(" error=")[2]
+        if _REFUSED in refused and _ROUTER in text:
+            self._denied.append(account.one_line(refused.partition("; ")[0], 100))
+        return super()._text(text)
 
     def _error(self, message: str) -> str:
         """An error of the stream: either it connects again, or `turn.failed` follows."""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _NAMED_BY = ("command", "filePath", "path", "pattern", "query", "url", "description", "name")
 _EDITS = frozenset({"apply_patch", "edit", "multiedit", "patch", "write"})
 _QUIET = _EDITS | {"read", "todowrite"}
+# Two that are run for the first time at the same time do that to each other.
+_REFUSED = "its database refused a query; was another one started at the same time?"
 _ENDS = {
     "content-filter": "the model refused",
     "error": "the step ended with an error",
@@ -56,6 +58,8 @@ class OpenCodeReader(Reader):
         return shown if kind == "reasoning" else None
 
     def _text(self, text: str) -> str:
+        if text.strip() == "Failed query:":
+            self._cause = ("error", _REFUSED)
         if not (text.startswith("timestamp=") and " level=" in text[:60]):
             return super()._text(text)
         if 'message="stream error"' not in text:
