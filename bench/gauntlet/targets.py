@@ -25,6 +25,7 @@ _BY_OTHER_NAME = {
     "renameat": "rename",
     "renameat2": "rename",
 }
+_DRIFTING = ("openat", "write")  # of a runner, by their numbers
 _KIND = re.compile(r" \[([a-z-]+)\]$")
 
 
@@ -70,9 +71,10 @@ class Target(NamedTuple):
     def _strike_by_path(self, site: str, how: str) -> str | None:
         """strace counts a runner's calls on one file alone.
 
-        Their numbers differ from play to play: it looks into /proc, and copies what comes.
+        A runner is one thread, whose calls are the same in each play but for these: it looks into
+        /proc, and copies what comes.
         """
-        if not self.file:
+        if self.name not in _DRIFTING or not self.file:
             return None
         nth = self.nths[self.sites.index(site)]
         return f"{BY_PATH}{self.file}\n{self.name}:{how}:when={nth}"
