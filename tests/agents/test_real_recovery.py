@@ -79,7 +79,7 @@ def test_agent_works_on_through_a_kill_of_the_orchestrator(project: AgentProject
     before = tools(project, "one")
     resumed = project.start("run", "work")
     wait(project, lambda: "Resuming" in resumed.text(), "another orchestrator has it")
-    assert tools(project, "one") == before
+    assert before <= tools(project, "one"), "it works on; its shell may have come to start more"
     project.stub.release("one")
     end(project, resumed)
     assert [one["outcome"] for one in attempts(project)] == ["completed"]
