@@ -39,7 +39,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint
-	@sh scripts/install-system-tools.sh zsh fish dash
+	@sh scripts/install-system-tools.sh zsh fish dash $(if $(filter Linux,$(shell uname)),strace)
 	$(BIN)/pytest -n $(PYTEST_WORKERS) --ignore tests/prove --ignore tests/hostile --ignore tests/agents
 
 # The programs stay in .agents-cache (or where GANGLINE_AGENTS_CACHE says); no model service is asked.

@@ -157,7 +157,7 @@ class Orchestrator:
             self._hinted |= self._waiter.wait(left).issues
 
     def start(self, key: str, pane: str) -> bool:
-        """Dispatch this issue into this pane, if both are free; whether it was."""
+        """Dispatch this issue into this pane, if both are free to; whether it was."""
         self._launcher.offer(pane)
         launch, now = None, self._clock.now()
         with self.store.transaction(self._clock.wall()) as moment:
