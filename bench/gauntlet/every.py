@@ -7,7 +7,9 @@ in which something that was read is otherwise; of these again what they read, un
 That is every state, without those that a start could not tell apart.
 """
 
+import functools
 import hashlib
+import math
 import os
 import sys
 import tempfile
@@ -55,13 +57,9 @@ class _Ears:
             self._heard = None
 
 
-_ears: list[_Ears] = []
-
-
+@functools.cache
 def _the_ears() -> _Ears:
-    if not _ears:
-        _ears.append(_Ears())
-    return _ears[0]
+    return _Ears()
 
 
 def start_from_every(
@@ -82,7 +80,7 @@ def start_from_every(
     with tempfile.TemporaryDirectory(prefix="gauntlet-disk-", dir=MEMORY) as room, another_boot():
         shelf = Shelf(Path(room))
         for facts, state, doubts in _ways(steps, lies):
-            possible += _product(len(doubt.contents) for doubt in doubts)
+            possible += math.prod(len(doubt.contents) for doubt in doubts)
             key = _digest(facts, state, doubts)
             if key in known:
                 continue
@@ -136,13 +134,6 @@ def _in_order(heard: Iterable[str], doubts: Sequence[Doubt], folder: str) -> lis
             name = os.path.basename(path)
             found |= {d: None for p, d in by_path.items() if os.path.basename(p) == name}
     return list(found)
-
-
-def _product(numbers: Iterable[int]) -> int:
-    found = 1
-    for number in numbers:
-        found *= number
-    return found
 
 
 def _digest(facts: Facts, state: State, doubts: Sequence[Doubt]) -> bytes:

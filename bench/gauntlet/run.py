@@ -150,7 +150,7 @@ def _timed(job: Callable[..., Told], arguments: tuple[Any, ...]) -> tuple[Told, 
 
 def _row(name: str, found: Sequence[tuple[Told, float]]) -> Row:
     started = sum(told.started for told, _ in found)
-    wrong = sum(bool(told.wrong) for told, _ in found)
+    wrong = sum(len(told.wrong) for told, _ in found)
     seconds = max(seconds for _, seconds in found)
     possible = sum(told.possible for told, _ in found)
     return Row(name, possible, started, started, 0, 0, wrong, seconds)
