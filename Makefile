@@ -23,7 +23,8 @@ help:
 	@$(PYTHON) -c 'import sys; sys.exit("Gangline needs Python 3.11 or newer; run: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@# uv's start script does not import `re`, as that of an older pip does: 4 ms of each `status`.
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --offline --no-cache --no-deps --no-build-isolation -e .
 	@touch $@
 
 setup: .venv/.installed

@@ -6,14 +6,11 @@ never tried again (EVIDENCE.md section 2): it ends the program, and the next sta
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from gangline.errors import StateError
 
 
-@contextmanager
-def disk_errors(what: str, cause: str) -> Iterator[None]:
+class disk_errors:  # noqa: N801 - used as `with disk_errors(...)`; `contextlib` costs `status` 5 ms
     """Make what the disk refuses a person's to mend.
 
     Args:
@@ -23,15 +20,22 @@ def disk_errors(what: str, cause: str) -> Iterator[None]:
     Raises:
         StateError: the disk refused.
     """
-    try:
-        yield
-    except OSError as error:
-        raise StateError(
-            f"{what}: {error.strerror}",
-            place=error.filename,
-            causes=[cause],
-            hint="make room or mend the disk, then run the same command again",
-        ) from error
+
+    def __init__(self, what: str, cause: str) -> None:
+        self._what = what
+        self._cause = cause
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise StateError(
+                f"{self._what}: {error.strerror}",
+                place=error.filename,
+                causes=[self._cause],
+                hint="make room or mend the disk, then run the same command again",
+            ) from error
 
 
 def write_durably(path: str, data: bytes) -> None:

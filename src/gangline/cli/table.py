@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from gangline.core.text import one_line
+from gangline.hosts.processes import epoch_seconds
 
 _GAP = "  "
 _FLEXIBLE_MIN = 24  # cells a column keeps while another can go instead
@@ -144,18 +145,12 @@ def seconds_between(start: str, end: str) -> float:
 
     0 where one is none: a state file that another program wrote may hold anything there.
     """
-    from datetime import UTC, datetime  # noqa: PLC0415 - `status` of a quiet batch needs no times
-
-    try:
-        times = [datetime.fromisoformat(each) for each in (start, end)]
-    except ValueError:
-        return 0.0
-    began, ended = (each if each.tzinfo else each.replace(tzinfo=UTC) for each in times)
-    return (ended - began).total_seconds()
+    began, ended = epoch_seconds(start), epoch_seconds(end)
+    return ended - began if began and ended else 0.0
 
 
 def clock(at: str) -> str:
     """A time as the journal writes it (UTC), as a clock on the wall here shows it: `14:03:59`."""
-    from datetime import datetime  # noqa: PLC0415 - as above
+    from datetime import datetime  # noqa: PLC0415 - `status` of a quiet batch needs none
 
     return datetime.fromisoformat(at).astimezone().strftime("%H:%M:%S")
