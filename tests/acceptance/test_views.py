@@ -250,7 +250,7 @@ def test_status_needs_no_area_where_there_is_one(waiting):
 
 def test_status_loads_nothing_slow(waiting):
     waiting.run("run", "work", "--from", waiting.plan([ONE]), check=0)
-    slow = {"typing", "re", "json", "click", "msgspec", "rich", "shutil", "subprocess", "enum"}
+    slow = {"contextlib", "typing", "re", "json", "click", "msgspec", "rich", "shutil", "subprocess", "enum"}
     script = (
         "import sys; before = set(sys.modules); from gangline.cli.main import run;"
         "code = run(['status', 'work']); new = set(sys.modules) - before;"

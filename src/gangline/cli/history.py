@@ -12,8 +12,8 @@ from gangline.app.history import (
     archived_batches,
     archived_view,
 )
+from gangline.cli.failing import print_error
 from gangline.cli.lines import say, say_json
-from gangline.cli.main import print_error
 from gangline.cli.show import summary_text
 from gangline.cli.table import prepare_output, table, terminal_width
 from gangline.errors import EXIT_OK, StateError, UsageError

@@ -7,7 +7,8 @@ import gc
 import os
 import sys
 
-from gangline.errors import EXIT_INTERRUPTED, GanglineError, StateError
+from gangline.cli.failing import end_on, refused_by_system
+from gangline.errors import EXIT_INTERRUPTED, GanglineError
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def run(argv: list[str]) -> int:
         sys.stdout.flush()
         return code
     except GanglineError as error:
-        return _end_on(error)
+        return end_on(error)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
@@ -47,33 +48,7 @@ def run(argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_INTERRUPTED
     except OSError as error:  # after its kinds above: a disk that is full, read-only or torn down
-        return _end_on(_refused_by_system(error))
-
-
-def _end_on(error: GanglineError) -> int:
-    """Say it where that is still possible; the exit code.
-
-    It may be the output itself that is full: what is left for it is then dropped, or the flush at
-    the end of the program would fail again and hide the exit code.
-    """
-    for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
-        try:
-            if number == 2:
-                print_error(error)
-            stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
-    return error.exit_code
-
-
-def _refused_by_system(error: OSError) -> StateError:
-    """A file that could not be used where nothing better is known than to stop."""
-    return StateError(
-        f"the system refused a file: {error.strerror or error}",
-        place=os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else None,
-        causes=["what was recorded is kept; running agents go on"],
-        hint="make room, mend the folder or the disk, then run the same command again",
-    )
+        return end_on(refused_by_system(error))
 
 
 def _short_way(argv: list[str]) -> int | None:
@@ -92,17 +67,3 @@ def _shell(argv: list[str]) -> int:
     from gangline.cli.shell import run_shell  # noqa: PLC0415 - only for these
 
     return run_shell(argv)
-
-
-def print_error(error: GanglineError) -> None:
-    """Kind, place, cause, mend; untrusted text made harmless."""
-    from gangline.core.text import harmless  # noqa: PLC0415 - only for errors
-
-    lines = [f"gangline: {error.kind} error: {error.message}"]
-    if error.place:
-        lines.append(f"  at: {error.place}")
-    lines += [f"  cause: {cause}" for cause in error.causes]
-    if error.hint:
-        lines.append(f"  hint: {error.hint}")
-    for line in lines:
-        print(harmless(line), file=sys.stderr)

@@ -3,8 +3,8 @@
 import msgspec
 
 from gangline.app.recovery_plan import IssuePlan, RecoveryPlan, make_recovery_plan
+from gangline.cli.failing import print_error
 from gangline.cli.lines import say, say_json
-from gangline.cli.main import print_error
 from gangline.cli.table import folded, prepare_output, terminal_width
 from gangline.core.text import one_line
 from gangline.errors import EXIT_OK, StateError
