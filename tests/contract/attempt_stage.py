@@ -22,9 +22,9 @@ import msgspec
 
 from gangline.core.evidence import verdict
 from gangline.hosts import processes
+from gangline.hosts.attempt_folder import MARK_VARIABLE
 from gangline.hosts.attempts import AttemptFolders
 from gangline.hosts.local import _PACKAGE_FOLDER, _RUNNER_CODE
-from gangline.hosts.runner import MARK_VARIABLE
 from gangline.ports import Launch, Subject
 
 DEADLINE_SECONDS = 30.0

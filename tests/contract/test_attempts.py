@@ -11,9 +11,10 @@ import pytest
 from attempt_stage import changed, write_file
 
 from gangline.core.evidence import Answer, Claim, ExitRecord, RunnerIdentity, Signal, Verdict
-from gangline.hosts import runner
+from gangline.hosts.attempt_folder import STARTING, Attempt
 from gangline.hosts.attempts import AttemptFolders, probe_lock
 from gangline.hosts.processes import start_ticks
+from gangline.hosts.runner_start import note_session
 
 RUNNER = '{"by":"runner","pid":12,"startTicks":34,"bootId":"boot"}'
 VOID = '{"by":"void"}'
@@ -339,9 +340,9 @@ def test_environment_that_no_runner_read_goes_when_the_attempt_is_over(stage):
 
 
 def test_session_is_noted_whole_though_the_disk_takes_it_in_pieces(stage, launch, monkeypatch):
-    attempt = runner.Attempt(stage.path(launch))
-    attempt.touch(runner.STARTING)
+    attempt = Attempt(stage.path(launch))
+    attempt.touch(STARTING)
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:5]))
-    runner.note_session(attempt, os.getpid())
+    note_session(attempt, os.getpid())
     assert stage.folders.session(stage.subject(launch)) == (os.getpid(), start_ticks(os.getpid()))

@@ -18,6 +18,7 @@ from gangline.core.evidence import Verdict
 from gangline.errors import ConfigError
 from gangline.hosts import idle as idle_module
 from gangline.hosts import processes
+from gangline.hosts.attempt_folder import MARK_VARIABLE
 from gangline.hosts.idle import (
     LAPSE_SECONDS,
     LINE_BYTES_MAX,
@@ -26,7 +27,6 @@ from gangline.hosts.idle import (
     PaneLook,
     launch_line,
 )
-from gangline.hosts.runner import MARK_VARIABLE
 from gangline.hosts.shells import has_children, reads_terminal
 from gangline.hosts.tmux import ServerId, Tmux, TmuxError, TmuxUnknownError
 

@@ -6,8 +6,8 @@ import time
 import pytest
 from attempt_stage import DEADLINE_SECONDS
 
+from gangline.hosts.attempt_folder import PANE_OPTION
 from gangline.hosts.pasting import has_arrived, paste
-from gangline.hosts.runner import PANE_OPTION
 
 MARK = "batch-1-a0.0123456789abcdef"
 # A program as agents are: raw, asks for bracketed paste, shows what is typed, takes Enter as sent.

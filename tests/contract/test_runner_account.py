@@ -11,7 +11,7 @@ from attempt_stage import PYTHON, Lines, comes_true
 
 from gangline.agents import readers
 from gangline.hosts import runner_account
-from gangline.hosts.runner import Attempt
+from gangline.hosts.attempt_folder import Attempt
 from gangline.hosts.runner_account import Account, ProgressFile
 
 RECORDED = Path(__file__).parents[1] / "agents" / "recorded"

@@ -17,7 +17,7 @@ from gangline.agents import hooks, hooks_file
 from gangline.core.evidence import Verdict
 from gangline.hosts import launch as launcher
 from gangline.hosts import processes, runner_interactive
-from gangline.hosts.runner import MARK_VARIABLE, Attempt
+from gangline.hosts.attempt_folder import MARK_VARIABLE, Attempt
 from gangline.hosts.runner_interactive import Turn
 from gangline.hosts.runner_pane_log import for_tmux_shell
 

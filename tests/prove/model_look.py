@@ -23,9 +23,9 @@ from model_world import Local, Step, steps
 from gangline.app import launching
 from gangline.core.evidence import Answer, Claim, Evidence, RunnerIdentity, Signal
 from gangline.hosts import attempts, processes
+from gangline.hosts.attempt_folder import LOCK, STARTING
 from gangline.hosts.attempts import AttemptFolders
 from gangline.hosts.local import LocalHost
-from gangline.hosts.runner import LOCK, STARTING
 from gangline.ports import Subject
 
 SERVER, OLD_SERVER = "11.1", "22.2"  # the tmux server that lives, and one that is gone

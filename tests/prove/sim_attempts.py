@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from sim_world import AgainError
 
 from gangline.hosts import runner
+from gangline.hosts.attempt_folder import EXIT, SPEC, STARTING, Attempt, parse_json
 
 GRACE_SECONDS = 5.0
 HUP, KILL, TERM = 1, 9, 15
@@ -70,7 +71,7 @@ class Runner:
             self.world.end(self.process)
 
     def begin(self):
-        self.attempt = runner.Attempt(self.folder)
+        self.attempt = Attempt(self.folder)
         self.held = self.attempt.fd
         self.go_on(self.take_lock)
 
@@ -99,7 +100,7 @@ class Runner:
         self.world.end(self.process)
 
     def prepare(self):
-        runner.parse_json(self.attempt.read(runner.SPEC))
+        parse_json(self.attempt.read(SPEC))
         runner.read_environment(self.attempt)
         if self.machine.will_refuse(self.attempt_id):
             self.record = {"refused": "there is no program"}
@@ -108,7 +109,7 @@ class Runner:
             self.go_on(self.start)
 
     def start(self):
-        self.attempt.touch(runner.STARTING)
+        self.attempt.touch(STARTING)
         self.attempt.sync()
         if self.process.dead:
             return
@@ -123,7 +124,7 @@ class Runner:
         system = self.machine.system
         flags = system.O_WRONLY | system.O_TRUNC
         try:
-            fd = system.open(runner.STARTING, flags, dir_fd=self.attempt.fd)
+            fd = system.open(STARTING, flags, dir_fd=self.attempt.fd)
             process = self.agent.process
             data = b'{"pid":%d,"startTicks":%d}' % (process.pid, process.ticks)
             while data:
@@ -185,10 +186,10 @@ class Runner:
         try:
             if self.talk is not None:
                 self.talk.settle()
-            self.attempt.write_durably(runner.EXIT + ".part", b"{%s}" % text.encode())
+            self.attempt.write_durably(EXIT + ".part", b"{%s}" % text.encode())
             self.machine.system.rename(
-                runner.EXIT + ".part",
-                runner.EXIT,
+                EXIT + ".part",
+                EXIT,
                 src_dir_fd=self.attempt.fd,
                 dst_dir_fd=self.attempt.fd,
             )

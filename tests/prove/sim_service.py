@@ -18,7 +18,7 @@ from gangline.app.resuming import plan_session, prompt_of
 from gangline.core.events import Configured, Policy
 from gangline.core.model import Status
 from gangline.core.usage import Limits
-from gangline.hosts.runner import OUTPUT, PROMPT
+from gangline.hosts.attempt_folder import OUTPUT, PROMPT
 from gangline.hosts.runner_account import ProgressFile
 
 FIRST_SEED = 100_000

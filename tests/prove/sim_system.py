@@ -16,14 +16,14 @@ from types import SimpleNamespace
 
 from gangline import durable, store
 from gangline.app import launching, orchestrate
-from gangline.hosts import activity, attempts, local, runner, runner_account
+from gangline.hosts import activity, attempt_folder, attempts, local, runner, runner_account
 
 _OF_STORE = [
     importlib.import_module(f"gangline.store.{found.name}")
     for found in pkgutil.iter_modules(store.__path__)
     if found.name != "filesystem"  # asks the kernel which file systems there are
 ]
-_MODULES = (*_OF_STORE, durable, attempts, runner, orchestrate, launching)
+_MODULES = (*_OF_STORE, durable, attempts, attempt_folder, runner, orchestrate, launching)
 # Only where agents tell of themselves: a look for what they tell is a step like any other.
 _OF_SERVICE = (activity, runner_account)
 _MISSING = object()

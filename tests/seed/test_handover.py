@@ -12,7 +12,7 @@ import pytest
 from document import runnable
 from team import AREA, CYCLE, ORCH_PANE, Script, Team, init
 
-from gangline.hosts.runner import PANE_OPTION
+from gangline.hosts.attempt_folder import PANE_OPTION
 
 LOOP = runnable("Resume Poll Cycle 1", AREA)
 READ = runnable("Read State 1", AREA)

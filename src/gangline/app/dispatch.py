@@ -32,7 +32,7 @@ from gangline.core.batch import Batch
 from gangline.core.issue import IssueState
 from gangline.core.model import IssueSpec
 from gangline.errors import ConfigError, GanglineError, MachineError, StateError
-from gangline.hosts.runner import MARK_VARIABLE, PROMPT
+from gangline.hosts.attempt_folder import MARK_VARIABLE, PROMPT
 from gangline.ports import Launch
 from gangline.workspaces.worktrees import Workspace
 

@@ -12,7 +12,7 @@ from gangline.app.doctor_findings import Finding, Level, shell_line
 from gangline.app.wiring import Project
 from gangline.core.text import harmless
 from gangline.errors import GanglineError
-from gangline.hosts.runner import PANE_OPTION
+from gangline.hosts.attempt_folder import PANE_OPTION
 from gangline.hosts.tmux import Tmux
 from gangline.hosts.tmux_control import Socket, TmuxError, TmuxGoneError
 

@@ -20,7 +20,7 @@ from gangline.core.batch import Batch
 from gangline.core.codec import StateEncoder
 from gangline.core.model import check_area
 from gangline.errors import EXIT_OK, StateError, UsageError
-from gangline.hosts.runner import parse_json
+from gangline.hosts.attempt_folder import parse_json
 from gangline.store.area import AreaPaths
 
 _ARCHIVE = ".archive"

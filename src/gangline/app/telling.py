@@ -21,8 +21,8 @@ from gangline.core.events import AnyEvent
 from gangline.core.issue import IssueState
 from gangline.core.model import Status
 from gangline.errors import GanglineError, InputError, MachineError, UsageError
+from gangline.hosts.attempt_folder import SPEC
 from gangline.hosts.pasting import paste
-from gangline.hosts.runner import SPEC
 from gangline.hosts.tmux_control import TmuxError
 from gangline.store.batches import Store
 

@@ -9,7 +9,7 @@ import os
 import time
 
 from gangline.core.digest import check_line, digest_matches, line_seq
-from gangline.hosts.runner import PROGRESS, parse_json
+from gangline.hosts.attempt_folder import PROGRESS, parse_json
 from gangline.store.area import AreaPaths
 
 TYPE_CHECKING = False  # importing `typing` costs 3 ms

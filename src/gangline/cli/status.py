@@ -7,8 +7,8 @@ orchestrator lives to record how they stand, their evidence is read and its verd
 from gangline.app.views import fast_state, status_view
 from gangline.cli.table import prepare_output
 from gangline.core.text import harmless_json
+from gangline.hosts.attempt_folder import parse_json
 from gangline.hosts.processes import wall_time
-from gangline.hosts.runner import parse_json
 from gangline.store.area import AreaPaths
 from gangline.store.locks import lock_is_held
 from gangline.workspaces.repository import locate, workspace_folder

@@ -24,8 +24,8 @@ from gangline.demo.agent import (
     TEMPLATE_SUFFIX,
 )
 from gangline.errors import MachineError
+from gangline.hosts.attempt_folder import EXIT, MARK_VARIABLE
 from gangline.hosts.processes import end_marked
-from gangline.hosts.runner import EXIT, MARK_VARIABLE
 from gangline.hosts.tmux_server import SOCKET_PATH_BYTES_MAX
 from gangline.store.area import AreaPaths
 from gangline.store.batches import Store

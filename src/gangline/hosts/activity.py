@@ -13,8 +13,8 @@ import msgspec
 
 from gangline.core.evidence import Answer, Evidence, Progress
 from gangline.hosts import processes
+from gangline.hosts.attempt_folder import OUTPUT, PROGRESS, SPEC
 from gangline.hosts.attempts import AttemptFolders
-from gangline.hosts.runner import OUTPUT, PROGRESS, SPEC
 from gangline.ports import Subject
 
 _PROGRESS_BYTES_MAX = 1_000_000

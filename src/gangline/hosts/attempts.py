@@ -1,6 +1,6 @@
 """The attempt folder, from the orchestrator's side: prepare, fence, read (DESIGN.md section 4).
 
-The folder's names and their order are the contract with the runner (hosts/runner.py). Reading is
+The names and their order are the contract with the runner (hosts/attempt_folder.py). Reading is
 done in the order claim, lock, starting, signal, exit: only what follows a runner's claim and a free
 lock is final. A missing lock, like any error, is unknown; a probe creates nothing.
 """
@@ -21,16 +21,8 @@ from gangline.core.evidence import (
     Signal,
 )
 from gangline.durable import make_folders, sync_folder, write_all, write_durably
+from gangline.hosts.attempt_folder import CLAIM, ENVIRONMENT, EXIT, LOCK, PROMPT, SPEC, STARTING
 from gangline.hosts.processes import epoch_seconds
-from gangline.hosts.runner import (
-    CLAIM,
-    ENVIRONMENT,
-    EXIT,
-    LOCK,
-    PROMPT,
-    SPEC,
-    STARTING,
-)
 from gangline.ports import Launch, Subject
 
 GRACE_SECONDS = 5.0

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from gangline.errors import ConfigError, MachineError
 from gangline.hosts import processes, shells
-from gangline.hosts.runner import MARK_VARIABLE, PANE_OPTION
+from gangline.hosts.attempt_folder import MARK_VARIABLE, PANE_OPTION
 from gangline.hosts.tmux import Tmux, pane_target
 from gangline.hosts.tmux_control import (
     TmuxError,

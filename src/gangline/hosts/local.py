@@ -16,9 +16,9 @@ from gangline.core.evidence import Answer, Claim, Evidence, Foreign
 from gangline.errors import ConfigError, MachineError
 from gangline.hosts import processes
 from gangline.hosts.activity import Activity
+from gangline.hosts.attempt_folder import MARK_VARIABLE
 from gangline.hosts.attempts import AttemptFolders
 from gangline.hosts.idle import IdlePanes, PaneLook
-from gangline.hosts.runner import MARK_VARIABLE
 from gangline.hosts.tmux import Tmux
 from gangline.hosts.tmux_control import TmuxError, TmuxGoneError, TmuxRefusedError
 from gangline.hosts.wakes import Watcher

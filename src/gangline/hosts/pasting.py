@@ -12,7 +12,7 @@ import tempfile
 import time
 
 from gangline.core.text import harmless
-from gangline.hosts.runner import PANE_OPTION
+from gangline.hosts.attempt_folder import PANE_OPTION
 from gangline.hosts.tmux import Tmux, pane_target
 from gangline.hosts.tmux_control import TmuxRefusedError
 from gangline.hosts.tmux_server import ServerId

@@ -13,11 +13,21 @@ agent runs it imports next to nothing: `json` alone costs as much as all it does
 later it imports later (hosts/runner_watch.py).
 """
 
-import _signal  # type: ignore[import-not-found] # the enum wrappers of `signal` cost 5 ms
 import fcntl
 import os
 import sys
 import time
+
+from gangline.hosts.attempt_folder import (
+    CLAIM,
+    ENVIRONMENT,
+    LOCK,
+    SPEC,
+    STARTING,
+    Attempt,
+    parse_json,
+)
+from gangline.hosts.runner_start import Signals, start_step
 
 TYPE_CHECKING = False  # importing `typing` costs more than all the rest
 if TYPE_CHECKING:
@@ -25,80 +35,8 @@ if TYPE_CHECKING:
 
     from gangline.hosts.runner_interactive import Interactive
 
-LOCK, CLAIM, STARTING, EXIT = "lock", "claim", "starting", "exit.json"
-SPEC, PROMPT, ENVIRONMENT, OUTPUT = "spec.json", "prompt.md", "environment", "output.log"
-PROGRESS = "progress.json"  # what the agent's output tells (core/evidence.py: Progress)
-MARK_VARIABLE = "GANGLINE_MARK"
-PANE_OPTION = "@gangline_attempt"  # of a person's own pane: MARK@BOOTSECONDS of who took it
-
 _PR_SET_CHILD_SUBREAPER = 36
 _LOCK_RETRY_SECONDS = 0.001
-_HUP, _INT, _TERM, _CHLD = 1, 2, 15, _signal.SIGCHLD
-# A job-control shell stops its foreground job by these: Ctrl-Z in an idle pane, and `stty tostop`.
-_STOPS = (_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU)
-# What an agent starts with at its default. An ignored signal is inherited: Python ignores PIPE and
-# XFSZ, and a tmux server that a script began in the background ignores INT and QUIT.
-_IGNORED = (_signal.SIGQUIT, _signal.SIGPIPE, _signal.SIGXFSZ)
-DEFAULTED = [_HUP, _INT, _TERM, _CHLD, *_IGNORED, *_STOPS]
-
-
-class Signals:
-    """The signals the runner itself got; kept as facts, acted on in the loop."""
-
-    def __init__(self) -> None:
-        self.ending: int | None = None  # the first HUP or TERM
-        self.interrupts = 0
-        self.wake_read, self.wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        _signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
-        for number in (_HUP, _INT, _TERM, _CHLD):
-            _signal.signal(number, self._note)
-        for number in _STOPS:  # a stopped runner would watch nothing and record no end
-            _signal.signal(number, _signal.SIG_IGN)
-
-    def _note(self, number: int, frame: object) -> None:
-        if number == _INT:
-            self.interrupts += 1
-        elif number != _CHLD and self.ending is None:
-            self.ending = number
-
-
-class Attempt:
-    """An attempt's folder, held open, so that it stays the same even if its path is moved."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-    def read(self, name: str) -> bytes:
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd)
-        with open(fd, "rb") as file:
-            return file.read()
-
-    def write_durably(self, name: str, data: bytes) -> None:
-        """Write a new file; its contents are durable, its name not yet (see `sync`)."""
-        self.write(name, data, durably=True)
-
-    def write(self, name: str, data: bytes, *, durably: bool = False) -> None:
-        """Write a new file, or over an old one."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        fd = os.open(name, flags, 0o600, dir_fd=self.fd)
-        try:
-            while data:
-                data = data[os.write(fd, data) :]
-            if durably:
-                os.fsync(fd)
-        finally:
-            os.close(fd)
-
-    def touch(self, name: str) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
-        os.close(os.open(name, flags, 0o600, dir_fd=self.fd))
-
-    def sync(self) -> None:
-        os.fsync(self.fd)
-
-    def exists(self, name: str) -> bool:
-        return os.access(name, os.F_OK, dir_fd=self.fd, follow_symlinks=False)
 
 
 def take_lock(attempt: Attempt) -> int | None:
@@ -156,25 +94,6 @@ def identity() -> bytes:
     )
 
 
-def parse_json(data: bytes) -> "Any":
-    """JSON through the C scanner that `json` itself uses, without the cost of importing `json`."""
-    text = data.decode()
-    try:
-        from _json import make_scanner  # noqa: PLC0415 - see the docstring
-    except ImportError:
-        import json  # noqa: PLC0415 - the slow way, on another Python
-
-        return json.loads(text)
-
-    class Context:
-        strict = True
-        memo: dict[str, str] = {}  # noqa: RUF012 - the scanner's own name
-        object_hook = object_pairs_hook = None
-        parse_float, parse_int, parse_constant = float, int, float
-
-    return make_scanner(Context())(text, 0)[0]  # type: ignore[arg-type]
-
-
 def refusal(spec: "dict[str, Any]") -> str | None:
     """Why the agent must not be started here, or None; the current folder is the agent's after it.
 
@@ -220,25 +139,6 @@ def read_environment(attempt: Attempt) -> dict[bytes, bytes]:
     return dict(pair.split(b"=", 1) for pair in pairs if pair)
 
 
-def spawn(
-    program: str, argv: list[str], environment: dict[bytes, bytes], stdin: int, output: int
-) -> int:
-    """Start a process in a session of its own, with default signals; its pid."""
-    options: dict[str, Any] = {
-        "file_actions": [
-            (os.POSIX_SPAWN_DUP2, stdin, 0),
-            (os.POSIX_SPAWN_DUP2, output, 1),
-            (os.POSIX_SPAWN_DUP2, output, 2),
-        ],
-        "setsigdef": DEFAULTED,
-        "setsigmask": [],
-    }
-    try:
-        return os.posix_spawn(program, argv, environment, setsid=True, **options)
-    except NotImplementedError:
-        return os.posix_spawn(program, argv, environment, setpgroup=0, **options)
-
-
 def become_reaper() -> bool:
     """Have orphans become children of this process, so that none gets away; whether it worked.
 
@@ -258,39 +158,6 @@ def become_reaper() -> bool:
         return set_subreaper()
 
 
-def start_step(
-    attempt: Attempt,
-    spec: "dict[str, Any]",
-    environment: dict[bytes, bytes],
-    output: int,
-    interactive: "Interactive | None" = None,
-) -> tuple[int, str | None]:
-    """Start the next thing to run, the worktree's setup before the agent: its pid, or why not.
-
-    Args:
-        attempt: Its folder.
-        spec: What to run.
-        environment: The agent's whole environment.
-        output: The pipe that it prints into.
-        interactive: Starts the agent on the pane's own terminal instead.
-    """
-    step = spec.get("setup") or spec
-    try:
-        if interactive is not None and step is spec:
-            pid = interactive.start(step["program"], step["argv"], environment)
-        else:
-            stdin = open_stdin(attempt, step)
-            try:
-                pid = spawn(step["program"], step["argv"], environment, stdin, output)
-            finally:
-                os.close(stdin)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in an argument
-        why = error.strerror if isinstance(error, OSError) else error
-        return 0, f"{step['program']} could not be executed: {why}"
-    note_session(attempt, pid)
-    return pid, None
-
-
 def prepare_terminal(
     attempt: Attempt, spec: "dict[str, Any]", signals: Signals
 ) -> "tuple[Interactive | None, str | None]":
@@ -306,36 +173,6 @@ def prepare_terminal(
             None,
             f"it is to run on its pane's terminal, and that cannot be had: {error.strerror}",
         )
-
-
-def note_session(attempt: Attempt, pid: int) -> None:
-    """Write into `starting` which session was started: it is found so if this process is killed.
-
-    On a terminal it is the leader of a process group instead, whose number leads to it as well.
-    An agent may empty its environment, and so lose the mark. Not durable: with the machine every
-    process ends.
-    """
-    try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            start = int(file.read(4096).rpartition(b")")[2].split()[19])
-        fd = os.open(STARTING, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, dir_fd=attempt.fd)
-    except OSError:  # no /proc: another system
-        return
-    try:
-        data = b'{"pid":%d,"startTicks":%d}' % (pid, start)
-        while data:  # half of it would tell nothing
-            data = data[os.write(fd, data) :]
-    except OSError:
-        pass  # the disk is full: the mark is left to know it by
-    finally:
-        os.close(fd)
-
-
-def open_stdin(attempt: Attempt, spec: "dict[str, Any]") -> int:
-    """What it reads: its prompt, or nothing."""
-    if spec.get("stdin") == "prompt":
-        return os.open(PROMPT, os.O_RDONLY | os.O_CLOEXEC, dir_fd=attempt.fd)
-    return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def main(path: str) -> int:
@@ -355,7 +192,8 @@ def main(path: str) -> int:
         attempt.sync()  # the claim's name and this one
         is_reaper = become_reaper()
         output_read, output_write = os.pipe2(os.O_CLOEXEC)
-        pid, problem = start_step(attempt, spec, environment, output_write, interactive)
+        on_terminal = interactive.start if interactive else None
+        pid, problem = start_step(attempt, spec, environment, output_write, on_terminal)
     else:
         pid, output_read, output_write, is_reaper = 0, -1, -1, False
     from gangline.hosts.runner_watch import Watch  # noqa: PLC0415 - the agent runs by now

@@ -14,7 +14,7 @@ import os
 import time
 
 from gangline.core.text import PaneFilter
-from gangline.hosts.runner import PROGRESS, Attempt
+from gangline.hosts.attempt_folder import PROGRESS, Attempt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import os
 import time
 
 from gangline.agents.hooks_file import DIALOGS, change
-from gangline.hosts.runner import Attempt, parse_json
+from gangline.hosts.attempt_folder import Attempt, parse_json
 from gangline.hosts.runner_pane_log import tmux_says
 
 TYPE_CHECKING = False

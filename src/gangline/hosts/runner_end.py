@@ -8,8 +8,8 @@ hosts/runner_watch.py for what is not.
 import os
 import time
 
+from gangline.hosts.attempt_folder import EXIT, OUTPUT, PANE_OPTION, Attempt
 from gangline.hosts.processes import kill_marked
-from gangline.hosts.runner import EXIT, OUTPUT, PANE_OPTION, Attempt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

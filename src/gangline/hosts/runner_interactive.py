@@ -12,18 +12,19 @@ ended with a question open, ends nothing; an agent that ends by itself is record
 Imported before the agent starts, but only for an interactive attempt.
 """
 
-import _signal  # type: ignore[import-not-found] # see hosts/runner.py
+import _signal  # type: ignore[import-not-found] # see hosts/runner_start.py
 import os
 import select
 import time
 
 from gangline.agents.hooks_file import POKE
-from gangline.hosts.runner import PROGRESS, Attempt, Signals, parse_json
+from gangline.hosts.attempt_folder import PROGRESS, Attempt, parse_json
 from gangline.hosts.runner_dialogs import Dialogs
 from gangline.hosts.runner_end import as_record, end_agent, signal_group, wake
 from gangline.hosts.runner_pane_log import PaneLog
 from gangline.hosts.runner_session import LOOK_MS as _SESSION_LOOK_MS
 from gangline.hosts.runner_session import SessionFinder
+from gangline.hosts.runner_start import Signals
 from gangline.hosts.runner_terminal import RESET, Terminal
 
 TYPE_CHECKING = False

@@ -10,7 +10,7 @@ import os
 import select
 import time
 
-from gangline.hosts.runner import Attempt
+from gangline.hosts.attempt_folder import Attempt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

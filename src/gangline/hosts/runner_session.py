@@ -10,8 +10,8 @@ import os
 import time
 
 from gangline.agents.hooks_file import HOOKS, PROGRESS, change
+from gangline.hosts.attempt_folder import Attempt, parse_json
 from gangline.hosts.processes import HAS_PROC, marked_processes
-from gangline.hosts.runner import Attempt, parse_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ would not be its own; so it is known by its group as well as by its mark (hosts/
 Imported before an interactive agent is started, and by no other attempt.
 """
 
-import _signal  # type: ignore[import-not-found] # see hosts/runner.py
+import _signal  # type: ignore[import-not-found] # see hosts/runner_start.py
 import os
 import termios
 
-from gangline.hosts.runner import DEFAULTED
+from gangline.hosts.runner_start import DEFAULTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import select
 import time
 
 from gangline.core.text import harmless
+from gangline.hosts.attempt_folder import MARK_VARIABLE, OUTPUT, Attempt
 from gangline.hosts.processes import end_marked, wall_time
-from gangline.hosts.runner import MARK_VARIABLE, OUTPUT, Attempt, Signals, start_step
 from gangline.hosts.runner_account import Account
 from gangline.hosts.runner_end import (
     end_agent,
@@ -26,6 +26,7 @@ from gangline.hosts.runner_end import (
     signal_group,
     wake,
 )
+from gangline.hosts.runner_start import Signals, start_step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,9 +108,8 @@ class Watch:
                 pass
         except OSError:
             pass  # then it runs once more next time, as after a crash just here
-        pid, problem = start_step(
-            self._attempt, self._spec, self._environment, output, self._interactive
-        )
+        on_terminal = self._interactive.start if self._interactive else None
+        pid, problem = start_step(self._attempt, self._spec, self._environment, output, on_terminal)
         if pid:
             self._read_agent()
         return pid, {} if pid else {"refused": problem}
