@@ -26,6 +26,7 @@ _REFUSED = (2, 4)  # 2: before anything of a batch is there
 PAIRS = "killed, and its recovery killed, then resumed"
 WATCHED_PLAYS = 3
 _ROUNDS_MAX = 6
+_PAIR_ROUNDS_MAX = 4
 _PROGRESS = 50  # plays between two words to whoever waits
 # Two plays: every transition in a shared folder; and worktrees, made by git in a second thread.
 _ISSUES = {SHARED: ISSUES, WORKTREES: {1: (), 3: (), 8: (3,)}}
@@ -147,7 +148,7 @@ class Gauntlet:
         self._repeats = repeats
         self.watched: list[Target] = []
         self.seen_in: Counter[str] = Counter()  # in how many of the watched plays a site was
-        self._recoveries: dict[Target, list[Target]] = {}
+        self._recoveries: dict[Aim, list[Target]] = {}  # of a kill, what its recovery called
 
     def close(self) -> None:
         """End the workers."""
@@ -198,7 +199,7 @@ class Gauntlet:
             for aim, result in zip(aims, self.pool.map(self._kill, aims), strict=True):
                 self._note(part, result)
                 if result.seen:
-                    self._recoveries[aim.target] = result.seen
+                    self._recoveries[aim] = result.seen
             missing = part.sites - part.hit
             if only or not missing:
                 break
@@ -239,41 +240,51 @@ class Gauntlet:
         part.seconds = time.monotonic() - began
         return part
 
-    def kill_pairs(self, pairs: Sequence[tuple[Aim, Aim]]) -> Part:
-        """Kill a command at one call, and its recovery at another; or a runner and a command."""
+    def kill_pairs(self, count: int, only: Sequence[tuple[Aim, Aim]] | None = None) -> Part:
+        """Kill a command at one call, and its recovery at another; or a runner and a command.
+
+        Until so many plays were struck twice and every site of a recovery was hit, or these alone.
+        """
         part = Part(PAIRS)
         part.sites = _sites([t for seen in self._recoveries.values() for t in seen])
         part.calls = sum(map(len, self._recoveries.values()))
         began = time.monotonic()
-        for result in self.pool.map(self._kill_pair, pairs):
-            self._note(part, result)
+        for turn in range(_PAIR_ROUNDS_MAX):
+            missing = sorted(part.sites - part.hit)
+            for result in self.pool.map(
+                self._kill_pair, only or self._pairs(missing, count - part.struck, turn)
+            ):
+                self._note(part, result)
+            if only:
+                break
         part.hit &= part.sites
         part.seconds = time.monotonic() - began
         return part
 
-    def pairs(self, count: int) -> list[tuple[Aim, Aim]]:
-        """So many kills with one of the recovery: first one for each site of that, then any."""
-        by_site: dict[str, list[tuple[Target, Target]]] = defaultdict(list)
+    def _pairs(self, sites: Sequence[str], count: int, turn: int) -> list[tuple[Aim, Aim]]:
+        """Pairs of kills: one for each of these sites of a recovery, and others up to `count`.
+
+        Aimed at a site it is by what it means, as far as that can be, and by number in turns.
+        """
+        by_site: dict[str, list[tuple[Aim, Target]]] = defaultdict(list)
         for first, seen in self._recoveries.items():
             for second in seen:
                 for site in second.sites:
                     by_site[site].append((first, second))
         pairs = []
-        for site in sorted(by_site)[:count]:
+        for site in sites:
             first, second = self._dice.choice(by_site[site])
-            pairs.append((_by_number(first), Aim(second, site)))
+            pairs.append((first, Aim(second, site, by_number=turn % 2 == 1)))
         runners = [t for t in self.watched if t.role.startswith("runner") and t.play == SHARED]
         runs = [t for t in self.watched if t.role == "command-0" and t.play == SHARED]
         every = list(self._recoveries)
         while len(pairs) < count and every:
             if len(pairs) % 10 == 0 and runners:
-                pairs.append(
-                    tuple(_by_number(self._dice.choice(among)) for among in (runners, runs))
-                )
+                aims = (_by_number(self._dice.choice(among)) for among in (runners, runs))
+                pairs.append((next(aims), next(aims)))
                 continue
             first = self._dice.choice(every)
-            second = self._dice.choice(self._recoveries[first])
-            pairs.append((_by_number(first), _by_number(second)))
+            pairs.append((first, _by_number(self._dice.choice(self._recoveries[first]))))
         return pairs
 
     def _kill_pair(self, pair: tuple[Aim, Aim]) -> Result:

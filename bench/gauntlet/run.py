@@ -34,7 +34,7 @@ def main() -> int:
             ("watch", gauntlet.watch),
             ("kill", gauntlet.kill),
             ("children", gauntlet.kill_children),
-            ("pairs", lambda: gauntlet.kill_pairs(gauntlet.pairs(options.pairs))),
+            ("pairs", lambda: gauntlet.kill_pairs(options.pairs)),
             ("refuse", gauntlet.refuse),
             ("full", lambda: gauntlet.fill_disk(options.full)),
         ):
@@ -74,7 +74,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="of every choice; else the time")
     parser.add_argument("--workers", type=int, default=6, help="plays at the same time")
     parser.add_argument("--repeats", type=int, default=1, help="kills a site at least")
-    parser.add_argument("--pairs", type=int, default=300)
+    parser.add_argument("--pairs", type=int, default=300, help="struck twice")
     parser.add_argument("--full", type=int, default=12, help="full disks")
     parser.add_argument("--states", type=int, default=6, help="ways for names a moment and law")
     parser.add_argument("--resumes", type=int, default=20, help="real resumes a recording")

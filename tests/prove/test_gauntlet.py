@@ -102,7 +102,7 @@ def test_a_recovery_that_is_killed_as_well_is_recovered_from(gauntlet):
         (kill, first(result.seen, "command-1", recovery))
         for kill, result, (_, recovery) in zip(kills, watched.results, PAIRS, strict=True)
     ]
-    part = gauntlet.kill_pairs(pairs)
+    part = gauntlet.kill_pairs(len(pairs), pairs)
     assert broken(part) == []
     assert part.struck == len(pairs)
 
