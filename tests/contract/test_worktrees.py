@@ -1,5 +1,6 @@
 """Repository location and worktrees, against real git: odd paths, refusals, and every crash."""
 
+import errno
 import os
 import shutil
 import signal
@@ -656,6 +657,24 @@ def test_a_failing_hook_is_reported_in_its_words_and_heals(repository):
     hook.unlink()
     assert_whole(worktrees, ensure(worktrees))
     assert os.listdir(os.path.dirname(worktrees.path("1"))) == ["issue-1"]
+
+
+def test_what_the_system_refused_is_told_from_what_git_refused(repository):
+    worktrees = worktrees_of(repository)
+    hook = repository / ".git" / "hooks" / "post-checkout"
+    words = f"cp: error writing '/x': {os.strerror(errno.ENOSPC)}"
+    hook.write_text(f'#!/bin/sh\necho "{words}" >&2\nexit 3\n')
+    hook.chmod(0o755)
+    with pytest.raises(MachineError, match="could not make the worktree") as caught:
+        ensure(worktrees)
+    assert caught.value.causes[-3:] == (
+        words,
+        "exit code 3",
+        "the system refused it, not git",
+    )
+    assert caught.value.hint == "make room or mend the disk, then run the same command again"
+    hook.unlink()
+    assert_whole(worktrees, ensure(worktrees))
 
 
 # --- real kills and real races

@@ -269,6 +269,10 @@ class Disk:
     def make_room(self) -> None:
         self.path("filler").unlink()
 
+    def grow(self, size: str) -> None:
+        again = ["mount", "-o", f"remount,size={size}", str(self._folder)]
+        subprocess.run([*self.before, *again], check=True)
+
     def forbid_writing(self) -> None:
         """Make it read-only for whoever opens a file from now on.
 

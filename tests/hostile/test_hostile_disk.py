@@ -7,6 +7,7 @@ transactions (tests/unit/store); what may be left of a worktree (tests/contract/
 """
 
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -131,6 +132,31 @@ def test_disk_that_became_read_only_ends_the_orchestrator_and_not_the_agents(
     assert crew.lives(crew.agent_pid(2))
     crew.disk.allow_writing()
     crew.finish()
+
+
+def test_worktree_that_does_not_fit_on_the_disk_fails_no_issue(tmp_path: Path) -> None:
+    crew = HostileCrew(tmp_path, worktrees=True)
+    (crew.folder / "big").write_bytes(os.urandom(700_000))
+    crew.commit()
+    disk = Disk(crew.folder / ".workspace" / "worktrees", "1200k")
+    crew.before = disk.before
+    try:
+        (crew.folder / ".workspace").chmod(0o700)
+        crew.plan([crew.issue(1, seconds="0"), crew.issue(2, seconds="0")])
+        orchestrator = crew.orchestrate()
+        assert crew.wait_for_end(orchestrator) == 4, orchestrator.text()
+        assert "the workspace of #2 cannot be made: git could not make" in orchestrator.text()
+        assert re.search(r"\.\d MiB are left on the disk of .*, at least", orchestrator.text())
+        assert "hint: make room" in orchestrator.text()
+        assert crew.recorded_statuses()["2"] == "pending"
+        disk.grow("3m")
+        resumed = crew.resume()
+        assert crew.wait_for_end(resumed) == 0, resumed.text()
+        assert crew.executions() == [(1, 0), (2, 0)]
+        crew.judge()
+    finally:
+        crew.close()
+        disk.close()
 
 
 # -- what is removed ------------------------------------------------------------------------------

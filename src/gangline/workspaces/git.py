@@ -26,6 +26,10 @@ _REPOSITORY_VARIABLES = (
 )
 
 
+class RefusedByGitError(InputError):
+    """A git command ended with a failure; its words are the causes."""
+
+
 class Answer:
     """What a git command said: its exit code, its output and its messages."""
 
@@ -89,12 +93,12 @@ def demand_git(arguments: Sequence[str], folder: str, purpose: str) -> str:
     """Run git in a folder and return its output.
 
     Raises:
-        InputError: it failed; its messages are the causes.
+        RefusedByGitError: it failed; its messages are the causes.
         MachineError: as `run_git`.
     """
     answer = run_git(arguments, folder)
     if answer.code != 0:
-        raise InputError(
+        raise RefusedByGitError(
             f"git could not {purpose}",
             place=folder,
             causes=answer.messages.splitlines(),

@@ -25,7 +25,9 @@ import msgspec
 from gangline.durable import make_folders
 from gangline.errors import InputError, MachineError, StateError
 from gangline.workspaces import mending, repository
+from gangline.workspaces.blame import of_the_machine
 from gangline.workspaces.git import (
+    RefusedByGitError,
     changed_files,
     demand_git,
     git_environment,
@@ -148,7 +150,7 @@ class GitWorktrees:
             InputError: git refuses (its words are the causes), or something that is not ours is
                 in the way.
             StateError: the worktree is on another branch, or an orphan cannot be ended.
-            MachineError: git is missing, or the disk refuses.
+            MachineError: git is missing, or the disk refuses or is too full (blame.py).
         """
         path, branch = self.path(issue), self.branch(issue)
         if not self._is_ready(path, branch) or self._is_behind(branch, base_commit):
@@ -156,6 +158,10 @@ class GitWorktrees:
                 repository.create_workspace(self._place)
                 with self._one_at_a_time():
                     self._settle(path, branch, base_commit)
+            except RefusedByGitError as error:
+                raise of_the_machine(
+                    error, path, self._common, base_commit, self._place.top
+                ) from error
             except OSError as error:
                 raise MachineError(
                     "the worktree cannot be made", place=path, causes=[str(error)]
@@ -372,7 +378,7 @@ class GitWorktrees:
             if code != 0:
                 log.seek(0)
                 lines = log.read()[-4096:].decode("utf-8", "replace").splitlines()
-                raise InputError(
+                raise RefusedByGitError(
                     f"git could not make the worktree of the branch {branch}",
                     place=path,
                     causes=[*lines, f"exit code {code}"],
