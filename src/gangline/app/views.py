@@ -8,7 +8,7 @@ has its number. Otherwise the journal is folded first, which gives the same text
 import os
 import time
 
-from gangline.core.digest import check_line, digest_matches, line_seq
+from gangline.core.digest import digest_matches, is_line, line_seq
 from gangline.hosts.attempt_folder import PROGRESS, parse_json
 from gangline.store.area import AreaPaths
 
@@ -80,9 +80,8 @@ def _last_seq(path: str) -> int:
         del lines[0]  # a part of one
     first = line_seq(lines[0]) if start and lines else 1
     for seq, line in enumerate(lines, first):
-        check_line(line)
-        if line_seq(line) != seq:
-            raise ValueError("a line is missing")
+        if not is_line(line, seq):
+            raise ValueError("a line is damaged or missing")
     return first + len(lines) - 1
 
 

@@ -7,10 +7,13 @@ that what is left can be read at 40 columns as well.
 
 import os
 import sys
-from collections.abc import Sequence
 
 from gangline.core.text import one_line
 from gangline.hosts.processes import epoch_seconds
+
+TYPE_CHECKING = False  # importing `collections.abc` costs `status` 2 ms
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _GAP = "  "
 _FLEXIBLE_MIN = 24  # cells a column keeps while another can go instead
@@ -75,11 +78,11 @@ def folded(text: str, width: int, indent: int) -> list[str]:
 
 
 def table(
-    heads: Sequence[str],
-    rows: Sequence[Sequence[str]],
+    heads: "Sequence[str]",
+    rows: "Sequence[Sequence[str]]",
     *,
-    flexible: Sequence[int],
-    optional: Sequence[int] = (),
+    flexible: "Sequence[int]",
+    optional: "Sequence[int]" = (),
     width: int = 0,
 ) -> str:
     """Lines of a table; every cell is made harmless. Columns without any text are left out.
@@ -105,7 +108,7 @@ def table(
 
 
 def _fit(
-    sizes: dict[int, int], flexible: Sequence[int], optional: Sequence[int], width: int
+    sizes: dict[int, int], flexible: "Sequence[int]", optional: "Sequence[int]", width: int
 ) -> None:
     """Shrink and drop columns until the row has at most `width` cells, where that can be."""
     going = [column for column in optional if column in sizes]

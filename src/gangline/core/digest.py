@@ -20,6 +20,15 @@ def with_crc(line: bytes) -> bytes:
     return b'%s%s%08x"}\n' % (line, _CRC_KEY, crc32(line))
 
 
+def is_line(line: bytes, seq: int) -> bool:
+    """Whether this is, byte for byte, a whole line that was written with this number.
+
+    What it is not, `check_line` and `line_seq` say: this is asked of every line of a journal.
+    """
+    end = b'%s%08x"}' % (_CRC_KEY, crc32(line[:-_CRC_TAIL]))
+    return line.startswith(b'{"seq":%d,' % seq) and line.endswith(end)
+
+
 def check_line(line: bytes) -> None:
     """Verify the CRC of a line without its newline.
 

@@ -19,6 +19,7 @@ from gangline.core.codec import (
     format_of,
     line_seq,
 )
+from gangline.core.digest import is_line
 from gangline.core.events import FORMAT_VERSION, AnyEvent
 from gangline.durable import sync_folders, write_all
 from gangline.errors import StateError
@@ -56,20 +57,25 @@ def check_lines(data: bytes, *, offset: int, first_seq: int, path: str) -> Lines
         _check_format(lines[0], path)
     at = offset
     for index, line in enumerate(lines):
-        try:
-            check_line(line)
-            if line_seq(line) != first_seq + index:
-                raise BadLineError(f"it has number {line_seq(line)}")  # noqa: TRY301
-        except BadLineError as error:
+        if not is_line(line, first_seq + index):
             rest = b"\n".join([*lines[index:], torn])
             if _was_never_filled(rest, at) and not _any_whole(lines[index + 1 :]):
                 return Lines(first_seq, lines[:index], rest, heal=False, end=at)
-            raise _damage(path, first_seq + index, at, str(error)) from error
+            raise _damage(path, first_seq + index, at, _fault(line))
         at += len(line) + 1
     for whole in (torn, torn[:-1]):
-        if whole and _is_whole(whole) and line_seq(whole) == first_seq + len(lines):
+        if is_line(whole, first_seq + len(lines)):
             return Lines(first_seq, [*lines, whole], torn[len(whole) :], heal=True, end=at)
     return Lines(first_seq, lines, torn, heal=False, end=at)
+
+
+def _fault(line: bytes) -> str:
+    """What is wrong with a line that is not the next one."""
+    try:
+        check_line(line)
+        return f"it has number {line_seq(line)}"
+    except ValueError as error:
+        return str(error)
 
 
 def _is_whole(line: bytes) -> bool:

@@ -8,9 +8,12 @@ folder it is run in, in English, and never asking a question.
 """
 
 import os
-from collections.abc import Sequence
 
 from gangline.errors import InputError, MachineError
+
+TYPE_CHECKING = False  # importing `collections.abc` costs `status` 2 ms
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 GIT_VERSION_MIN = (2, 30)
 COMMAND_SECONDS_MAX = 300
@@ -57,7 +60,7 @@ def git_environment(*, as_called: bool = False) -> dict[str, str]:
     return environment
 
 
-def run_git(arguments: Sequence[str], folder: str, *, as_called: bool = False) -> Answer:
+def run_git(arguments: "Sequence[str]", folder: str, *, as_called: bool = False) -> Answer:
     """Run git in a folder and return whatever it answers, also a failure.
 
     Raises:
@@ -89,7 +92,7 @@ def run_git(arguments: Sequence[str], folder: str, *, as_called: bool = False) -
     return Answer(done.returncode, os.fsdecode(done.stdout), os.fsdecode(done.stderr))
 
 
-def demand_git(arguments: Sequence[str], folder: str, purpose: str) -> str:
+def demand_git(arguments: "Sequence[str]", folder: str, purpose: str) -> str:
     """Run git in a folder and return its output.
 
     Raises:
@@ -181,7 +184,7 @@ def changed_files(folder: str, *, untracked: bool, git_dir: str | None = None) -
     return names
 
 
-def some(names: Sequence[str]) -> str:
+def some(names: "Sequence[str]") -> str:
     """The first few names, and how many more there are."""
     more = len(names) - NAMES_SHOWN_MAX
     return ", ".join(names[:NAMES_SHOWN_MAX]) + (f" and {more} more" if more > 0 else "")
