@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from project import assert_harmless
 
 from gangline.hosts.tmux import Socket, Tmux
 
@@ -89,6 +90,24 @@ def test_git_folder_that_went_away_is_not_made_anew(project):
     assert not (project.folder / ".git").exists()
 
 
+def test_words_of_a_hook_that_stop_the_orchestrator_cannot_act_on_a_terminal(project):
+    project.plan(ISSUES)
+    words = "\\033[31m\\033]0;title\\007cp: /x: No space left on device"
+    script = f"#!/bin/sh\nprintf '{words}\\n' >&2\nexit 1\n"
+    hook = project.write(".git/hooks/post-checkout", script)
+    hook.chmod(0o755)
+    said = project.run("run", "work", "--from", "plan.json", check=4)
+    texts = [said.stdout, said.stderr]
+    for command in ("status", "doctor", "history", "run"):
+        done = project.run(command, "work")
+        texts += [done.stdout, done.stderr]
+    for text in texts:
+        assert_harmless(text)
+    assert sum("title" in text for text in texts) >= 6
+    hook.unlink()
+    project.run("run", "work", check=0)
+
+
 def test_disk_that_refuses_a_worktree_ends_the_run_and_costs_no_issue_anything(project):
     project.plan(ISSUES)
     in_the_way = project.write(".workspace/worktrees", "")
@@ -96,6 +115,9 @@ def test_disk_that_refuses_a_worktree_ends_the_run_and_costs_no_issue_anything(p
     assert "the workspace of #1 cannot be made" in said
     assert "then run the same command again" in said
     assert project.statuses() == {"1": "pending", "2": "blocked"}
+    stopped = project.status()["orchestrator"]["stopped"]
+    assert stopped.startswith("error: the workspace of #1 cannot be made: ")
+    assert f"the orchestrator stopped: {stopped}" in project.run("status", "work").stdout
     in_the_way.unlink()
-    project.run("run", "work", check=0)
+    assert f"its orchestrator stopped ({stopped})" in project.run("run", "work", check=0).stdout
     assert project.statuses() == {"1": "completed", "2": "completed"}

@@ -199,7 +199,7 @@ def test_status_json_has_the_promised_keys(waiting):
     assert_harmless(text)
     view = json.loads(text)
     assert view.keys() >= VIEW_KEYS
-    assert view["orchestrator"].keys() == {"alive", "pid", "pane"}
+    assert view["orchestrator"].keys() == {"alive", "pid", "pane", "stopped"}
     assert view["orchestrator"]["alive"] is True
     assert view["counts"].keys() == STATUSES
     assert view["counts"]["dispatched"] == view["counts"]["blocked"] == 1

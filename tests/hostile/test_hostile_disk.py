@@ -149,8 +149,11 @@ def test_worktree_that_does_not_fit_on_the_disk_fails_no_issue(tmp_path: Path) -
         assert re.search(r"\.\d MiB are left on the disk of .*, at least", orchestrator.text())
         assert "hint: make room" in orchestrator.text()
         assert crew.recorded_statuses()["2"] == "pending"
+        stop = "error: the workspace of #2 cannot be made: git could not make"
+        assert f"the orchestrator stopped: {stop}" in crew.run("status", "work", check=0).stdout
         disk.grow("3m")
         resumed = crew.resume()
+        crew.wait_for(lambda: f"its orchestrator stopped ({stop}" in resumed.text(), "it says why")
         assert crew.wait_for_end(resumed) == 0, resumed.text()
         assert crew.executions() == [(1, 0), (2, 0)]
         crew.judge()

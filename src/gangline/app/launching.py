@@ -78,6 +78,10 @@ class Launcher:
     Args:
         numbers: The highest attempt number of the folders that are there (AttemptFolders.numbers).
         note: Tells a person something.
+
+    Attributes:
+        obstacle: What keeps every launch from being made, and is for a person to mend: the disk, a
+            missing git. No issue is to blame for it.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class Launcher:
         self._dispatcher = dispatcher
         self._numbers = numbers
         self._note = note
+        self.obstacle: StateError | None = None
         self._hints: set[str] = set()
         self._launched: list[Launched] = []
         self._launched_at = 0.0
@@ -209,21 +214,18 @@ class Launcher:
     def _ready(
         self, moment: Transaction, key: str, number: int, mark: str, retry: int, place: str | None
     ) -> Launch | None:
-        """Everything the attempt needs; None while its workspace is made, or if it is refused.
-
-        Raises:
-            StateError: the disk or a missing git is in the way: no issue is to blame for those.
-        """
+        """Everything the attempt needs; None if it is refused, or cannot be made now."""
         workspace = self._dispatcher.workspace(moment.batch, key)
         if workspace is None:
             return None
         if isinstance(workspace, MachineError):
-            raise StateError(
+            self.obstacle = StateError(
                 f"the workspace of #{key} cannot be made: {workspace.message}",
                 place=workspace.place,
                 causes=[*workspace.causes, "nothing was started for it"],
                 hint=workspace.hint or "mend that, then run the same command again",
-            ) from workspace
+            )
+            return None
         try:
             if isinstance(workspace, GanglineError):
                 raise workspace

@@ -6,9 +6,10 @@ committed with one fsync, and only then are the effects carried out. Whatever is
 between is found by the next look. All that the loop remembers is when to look again.
 """
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from gangline.app.decision_log import DecisionLog
 from gangline.app.dispatch import Dispatcher
@@ -40,7 +41,14 @@ from gangline.core.reconcile import (
     reconcile,
 )
 from gangline.durable import disk_errors
-from gangline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STATE, EXIT_UNFINISHED, AreaBusyError
+from gangline.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_STATE,
+    EXIT_UNFINISHED,
+    AreaBusyError,
+    StateError,
+)
 from gangline.ports import Clock, Host, Launch, Subject, Waiter
 from gangline.store.batches import Store, Transaction
 
@@ -117,7 +125,7 @@ class Orchestrator:
                 this orchestrator; one from before is finished, and the run goes on.
 
         Raises:
-            StateError: the journal, the disk or the issues' texts need a person.
+            StateError: the journal, the disk, git or the issues' texts need a person.
         """
         with self.store.transaction(self._clock.wall()) as moment:
             stops = [e for e in (*asked, *moment.fresh) if isinstance(e, StopRequested)]
@@ -129,6 +137,8 @@ class Orchestrator:
         while True:
             self._pass()
             self._first = False
+            if self._launcher.obstacle is not None:
+                self._give_up(self._launcher.obstacle)
             code = self._stop() if self._ended() else None
             if code is not None:
                 return code
@@ -148,6 +158,8 @@ class Orchestrator:
         deadline = time.monotonic() + patience_seconds
         while True:
             self._pass()
+            if self._launcher.obstacle is not None:
+                raise self._launcher.obstacle
             ending = any(_is_ending(issue) for issue in self._dispatched())
             left = min(self._timeout(), deadline - time.monotonic())
             if self._hinted or self._launcher.has_unrecorded or self._launcher.wants_place:
@@ -166,6 +178,8 @@ class Orchestrator:
             if issue.status is Status.PENDING and held_back(moment.batch, issue, now) is None:
                 launch = self._launcher.intend(moment, key, now)
         self._tell(moment)
+        if self._launcher.obstacle is not None:
+            raise self._launcher.obstacle
         if launch is not None:
             self._launcher.launch(launch)
             self._pass()
@@ -325,6 +339,17 @@ class Orchestrator:
             if budget_used_up(batch):
                 return "budget"
         return None
+
+    def _give_up(self, obstacle: StateError) -> NoReturn:
+        """Record why no orchestrator goes on, as far as that can be done, and end."""
+        with contextlib.suppress(StateError):
+            with self.store.transaction(self._clock.wall()) as moment:
+                self._heed(moment.fresh)
+                self._launcher.record_launched(moment)
+                reason = "; ".join([f"error: {obstacle.message}", *obstacle.causes])
+                moment.record(OrchestratorStopped(reason=reason))
+            self._tell(moment)
+        raise obstacle
 
     def _stop(self) -> int | None:
         """Let go and give the exit code; None if others recorded something to be done meanwhile."""

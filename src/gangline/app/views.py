@@ -101,6 +101,7 @@ def status_view(
             "alive": alive,
             "pid": state["orchestratorPid"] if alive else None,
             "pane": state["orchestratorPane"] if alive else None,
+            "stopped": None if alive else state.get("stoppedReason"),
         },
         "paused": state["paused"],
         "draining": state["draining"],

@@ -36,11 +36,19 @@ def status_text(view: "dict[str, Any]", *, now: str) -> str:
     shown = table(heads, rows, flexible=(6, 7), optional=(4, 5, 2, 6, 3), width=width)
     lines = [_headline(view), shown]
     questions = open_questions(view)
-    return "\n".join([*lines, *_budget_line(view), *(["", *questions] if questions else [])])
+    after = [*_budget_line(view), *_stop_line(view)]
+    return "\n".join([*lines, *after, *(["", *questions] if questions else [])])
 
 
 def _counts(view: "dict[str, Any]") -> str:
     return ", ".join(f"{n} {status}" for status, n in view["counts"].items() if n)
+
+
+def _stop_line(view: "dict[str, Any]") -> list[str]:
+    """What the last orchestrator could not go on from; nothing where it ended as it should."""
+    stopped = view["orchestrator"]["stopped"] or ""
+    is_error = stopped.startswith("error: ") and not view["orchestrator"]["alive"]
+    return [f"the orchestrator stopped: {one_line(stopped, 500)}"] if is_error else []
 
 
 def _headline(view: "dict[str, Any]") -> str:
