@@ -101,14 +101,17 @@ class ServiceChecks:
         talk = self.service.agents.get(attempt_id)
         if event.why is KillReason.LIMIT and not (talk and talk.met_limit):
             self.world.fail(f"{attempt_id} is ended for a limit that it never met")
-        if event.why is KillReason.STALL and not (talk and talk.has_stalled):
+        # An agent that has ended while its runner is held up moves no more either.
+        ended = attempt_id in self.machine.witness.codes
+        if event.why is KillReason.STALL and not ended and not (talk and talk.has_stalled):
             self.world.fail(f"{attempt_id} is ended for a stall, and it moved all the time")
 
     def _ended(self, event, is_new):
         attempt_id = self._attempt(event)
         limit = self.limited.pop(event.issue, None)
         if event.outcome is Outcome.SESSION_LOST and attempt_id in self.service.agents:
-            self.given[event.issue] -= self.service.agents[attempt_id].texts
+            given = self.given.setdefault(event.issue, set())  # a lost journal forgets it
+            given -= self.service.agents[attempt_id].texts
         self._check_seconds(event, attempt_id)
         # Of one that a lost journal told of nobody knows what was decided.
         decided = event.issue in self.wished or self.is_killing or attempt_id not in self.intents
