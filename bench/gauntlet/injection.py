@@ -280,8 +280,8 @@ class Gauntlet:
         every = list(self._recoveries)
         while len(pairs) < count and every:
             if len(pairs) % 10 == 0 and runners:
-                aims = (_by_number(self._dice.choice(among)) for among in (runners, runs))
-                pairs.append((next(aims), next(aims)))
+                killed = _by_number(self._dice.choice(runners))
+                pairs.append((killed, _by_number(self._dice.choice(runs))))
                 continue
             first = self._dice.choice(every)
             pairs.append((first, _by_number(self._dice.choice(self._recoveries[first]))))

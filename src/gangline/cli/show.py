@@ -47,7 +47,7 @@ def _counts(view: "dict[str, Any]") -> str:
 def _stop_line(view: "dict[str, Any]") -> list[str]:
     """What the last orchestrator could not go on from; nothing where it ended as it should."""
     stopped = view["orchestrator"]["stopped"] or ""
-    is_error = stopped.startswith("error: ") and not view["orchestrator"]["alive"]
+    is_error = stopped.startswith("error: ")
     return [f"the orchestrator stopped: {one_line(stopped, 500)}"] if is_error else []
 
 
