@@ -79,6 +79,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
         plan: The person's own pane that it was typed into.
         since: When it was dispatched, UTC, ISO 8601; "" if the shell did not say.
         boot_id: The boot in which it was dispatched; "" if nobody knows.
+        boot_seconds: The boot clock at `since`; 0 if nobody knows.
         quiet_seconds: The silence after which it is to be found out whether anything of it moves;
             None: never.
     """
@@ -96,6 +97,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     plan: str | None = None
     since: str = ""
     boot_id: str = ""
+    boot_seconds: float = 0.0
     quiet_seconds: float | None = None
 
 

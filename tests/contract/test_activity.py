@@ -7,17 +7,19 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from gangline.core.evidence import Answer, Claim, Evidence, RunnerIdentity
-from gangline.hosts import processes
+from gangline.hosts import activity, processes
 from gangline.hosts.activity import Activity
 from gangline.hosts.attempts import AttemptFolders
 from gangline.ports import Subject
 
 QUIET = 600.0
+INTENT = 10_000.0
 # Ends with its stdin; works only when told to.
 CHILD = "import sys\nfor line in sys.stdin:\n x = sum(range(int(line)))\n print(x, flush=True)\n"
 
@@ -26,8 +28,10 @@ class Stage:
     """An attempt's folder, a worktree, and a process with a child for its runner."""
 
     def __init__(self, room, monkeypatch) -> None:
-        self.now = 10_000.0
+        self.now, self.wall = INTENT, 1_800_000_000.0
+        self.since = "2027-01-15T08:00:00.000Z"  # the same moment
         monkeypatch.setattr(processes, "boot_seconds", lambda: self.now)
+        monkeypatch.setattr(time, "time", lambda: self.wall)
         self.folder = room / "area" / "attempts" / "b-1-a0"
         self.folder.mkdir(parents=True)
         self.worktree = room / "worktree"
@@ -35,16 +39,33 @@ class Stage:
         (self.worktree / ".git").write_text("gitdir: elsewhere\n")
         (self.folder / "spec.json").write_text(json.dumps({"cwd": str(self.worktree)}))
         self.log = self.folder / "output.log"
-        self.log.touch()
+        self.print_at(self.wall)
         self.child = subprocess.Popen(
             [sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self.activity = Activity(AttemptFolders(str(room / "area"), "wake"))
+        self.area = str(room / "area")
+        self.begin()
+
+    def begin(self) -> None:
+        """Another process looks: it remembers nothing."""
+        self.activity = Activity(AttemptFolders(self.area, "wake"))
+
+    def print_at(self, wall: float) -> None:
+        self.log.touch()
+        os.utime(self.log, (wall, wall))
 
     def look(self, later: float = 0.0, *, living: bool = True) -> Evidence:
         self.now += later
+        self.wall += later
         subject = Subject(
-            attempt_id="b-1-a0", issue="1", number=0, mark="m", server=None, quiet_seconds=QUIET
+            attempt_id="b-1-a0",
+            issue="1",
+            number=0,
+            mark="m",
+            server=None,
+            since=self.since,
+            boot_seconds=INTENT,
+            quiet_seconds=QUIET,
         )
         seen = Evidence(
             attempt=0,
@@ -106,6 +127,52 @@ def test_change_deep_in_the_worktree_is_movement(stage):
 def test_two_looks_in_the_same_moment_say_nothing(stage):
     stage.silent()
     assert stage.look(0.5).quiet_seconds is None
+
+
+def test_look_that_is_held_up_is_no_silence(stage, monkeypatch):
+    """They work all the time, and the first look at them takes 100 seconds."""
+    delays = [100, 0]
+
+    def cpu_seconds(_pid):
+        stage.now += delays.pop(0)
+        return stage.now
+
+    monkeypatch.setattr(activity, "_cpu_seconds_below", cpu_seconds)
+    stage.silent()
+    assert stage.look(1.5).quiet_seconds == 0
+    assert not delays
+
+
+@pytest.mark.parametrize("step", [0, 3600, -3600, 86_400, 20, -20])
+@pytest.mark.parametrize("is_printed_before", [True, False])
+def test_silence_is_known_to_another_process_though_the_wall_clock_was_set(
+    stage, step, is_printed_before
+):
+    stage.look(100)
+    stage.print_at(stage.wall)
+    stage.wall += step
+    if not is_printed_before:
+        stage.print_at(stage.wall)
+    stage.begin()
+    silent = stage.look(30).quiet_seconds
+    if step == 20 and not is_printed_before:
+        assert silent == 10  # which of the two it was cannot be known: the shorter one is taken
+    elif step == -20 and is_printed_before:
+        assert silent == 10
+    else:
+        assert silent == 30
+
+
+def test_output_from_a_time_that_is_yet_to_come_is_of_now(stage):
+    stage.look(100)
+    stage.print_at(stage.wall + 86_400)
+    stage.begin()
+    assert stage.look(30).quiet_seconds == 0
+
+
+def test_no_attempt_is_silent_for_longer_than_it_lives(stage):
+    stage.print_at(stage.wall - 7200)
+    assert stage.look(30).quiet_seconds == 30
 
 
 def test_worktree_that_is_gone_is_no_movement_and_no_error(stage):

@@ -51,6 +51,7 @@ def subject_of(
         plan=attempt.plan,
         since=attempt.started_at,
         boot_id=attempt.boot_id,
+        boot_seconds=attempt.boot_seconds,
         quiet_seconds=None if minutes is None else minutes * 60,
     )
 

@@ -20,6 +20,7 @@ from gangline.ports import Subject
 _PROGRESS_BYTES_MAX = 1_000_000
 _FILES_MAX = 20_000  # of a worktree; a larger one is judged by its first
 _BETWEEN_SECONDS = 1.0  # two looks closer than this show nothing
+_ROUNDING_SECONDS = 1.0  # by which the times of two clocks may differ
 _IDLE_SHARE = 0.02  # of a core: an interface that only waits uses less
 
 _decoder = msgspec.json.Decoder(Progress)
@@ -97,7 +98,7 @@ class Activity:
         output = (found.st_size, found.st_mtime_ns)
         known = self._seen.get(subject.attempt_id)
         if known is None:
-            silent = max(0.0, time.time() - found.st_mtime)
+            silent = _silent_seconds(subject, found.st_mtime, now)
             known = self._seen[subject.attempt_id] = _Seen(output, now - silent)
         elif known.output != output:
             known.output, known.since, known.looked_at = output, now, None
@@ -114,7 +115,8 @@ class Activity:
             newest = _newest_change(_folder_of(folder))
         except (OSError, msgspec.DecodeError):
             return None
-        before, known.looked_at = known.looked_at, now
+        # From the end of one look to the begin of the next: a look may be held up for long.
+        before, known.looked_at = known.looked_at, processes.boot_seconds()
         moved = before is not None and (
             newest > known.newest or cpu - known.cpu_seconds > _IDLE_SHARE * (now - before)
         )
@@ -139,6 +141,17 @@ def read_progress(path: str) -> Progress | None:
         return None
     finally:
         os.close(fd)
+
+
+def _silent_seconds(subject: Subject, changed: float, now: float) -> float:
+    """For how long a file has been as it is: the least that can be true, and never above the age.
+
+    The wall clock may have been set since the intent, and the file's time be of before or after.
+    """
+    age = now - subject.boot_seconds
+    by_intent = age - (changed - processes.epoch_seconds(subject.since))
+    possible = [each for each in (time.time() - changed, by_intent) if each > -_ROUNDING_SECONDS]
+    return max(0.0, min([*possible, age])) if possible else 0.0
 
 
 def _folder_of(attempt_folder: str) -> str:
