@@ -7,7 +7,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent / "core"))
 
-from core_builders import DIED, Story, exited
+from core_builders import DIED, VOID, Story, exited
 
 from gangline.agents.registry import Agent, AgentConfig, command_agent, find_agent
 from gangline.app.resuming import SessionPlan, plan_session, prompt_of
@@ -141,6 +141,44 @@ def test_session_that_was_gone_is_not_tried_again_whatever_is_said_since():
     plan = plan_session(story.issue(), agent())
     assert not plan.resumed
     assert plan.afresh == "its session is not there any more"
+
+
+@pytest.mark.parametrize(
+    ("seen", "is_told_again"),
+    [
+        (DIED, True),
+        (DIED | {"progress": Progress()}, None),  # it has no session to go on with
+        (DIED | {"progress": Progress(session="abc")}, False),
+        (exited(1), False),
+    ],
+)
+def test_what_was_said_to_one_that_was_never_heard_of_is_said_again(seen, is_told_again):
+    story = Story()
+    dispatched(story, session="abc")
+    story.record(Sent(issue="1", text="Use tabs."))
+    story.ends(**exited(0), progress=Progress(session="abc"))
+    dispatched(story, session="abc", resumed=True, messages=1)
+    story.record(Sent(issue="1", text="No, spaces."))
+    story.ends(**seen)
+    plan = plan_session(story.issue(), agent())
+    told = prompt_of(story.issue(), plan, FIRST)
+    assert plan.resumed is (is_told_again is not None)
+    assert ("Use tabs." in told) is (is_told_again is not False)
+    assert told.count("No, spaces.") == 1
+    assert told.find("Use tabs.") < told.find("No, spaces.")
+
+
+def test_all_that_was_said_in_vain_is_said_again_up_to_the_last_that_was_heard_of():
+    story = Story()
+    story.record(Sent(issue="1", text="say a"))
+    for following, seen in (("b", exited(0)), ("c", DIED), ("d", DIED)):
+        dispatched(story, session="abc", resumed=following != "b", messages=1)
+        story.record(Sent(issue="1", text=f"say {following}"))
+        story.ends(**seen)
+        dispatched(story, session="abc", resumed=True)
+        story.ends(**VOID)  # never ran, and is passed over
+    told = prompt_of(story.issue(), SessionPlan("abc", True, None), FIRST)
+    assert [text for text in "abcd" if f"say {text}" in told] == ["b", "c", "d"]
 
 
 def test_whoever_starts_afresh_is_told_what_was_said_to_those_before():

@@ -6,6 +6,7 @@ that was in flight may have been run, or half (EVIDENCE.md section 4, pitfall c)
 """
 
 import uuid
+from itertools import takewhile
 from typing import NamedTuple
 
 from gangline.agents.placeholders import clean_text
@@ -66,8 +67,20 @@ def plan_session(issue: IssueState, agent: Agent) -> SessionPlan:
 
 def last_that_ran(issue: IssueState) -> Attempt | None:
     """The newest attempt whose agent was executed."""
-    ran = (a for a in reversed(issue.attempts) if a.outcome not in (None, *_NEVER_RAN))
-    return next(ran, None)
+    return next(reversed(_that_ran(issue)), None)
+
+
+def _that_ran(issue: IssueState) -> list[Attempt]:
+    return [a for a in issue.attempts if a.outcome not in (None, *_NEVER_RAN)]
+
+
+def _said_in_vain(issue: IssueState) -> list[Attempt]:
+    """The newest attempts that were cut off before they were heard of: their prompts may be unread.
+
+    Told again, a message may be known already; not told again, it may be lost.
+    """
+    newest_first = reversed(_that_ran(issue))
+    return list(takewhile(lambda a: a.unheard and a.outcome in _CUT_OFF, newest_first))[::-1]
 
 
 def prompt_of(issue: IssueState, plan: SessionPlan, first: str) -> str:
@@ -75,13 +88,13 @@ def prompt_of(issue: IssueState, plan: SessionPlan, first: str) -> str:
 
     Args:
         issue: With what a person said meanwhile.
-        plan: Whether it goes on.
+        plan: Whether it goes on. Who starts afresh knows nothing of what was said before.
         first: The prompt of a first attempt.
     """
     before = last_that_ran(issue)
-    # Who starts afresh knows nothing of what was said to those before.
-    earlier = [] if plan.resumed else [t for a in issue.attempts for t in a.messages]
-    said = [f"A person says:\n\n{text}" for text in [*earlier, *issue.messages]]
+    earlier = _said_in_vain(issue) if plan.resumed else issue.attempts
+    texts = [text for attempt in earlier for text in attempt.messages]
+    said = [f"A person says:\n\n{text}" for text in [*texts, *issue.messages]]
     if before is None:
         return clean_text("\n\n".join([first.rstrip("\n"), *said]) + "\n") if said else first
     how = (before.reason or before.outcome or "it was cut off").rstrip(".")

@@ -284,6 +284,7 @@ class Batch:
                 attempt.reason = event.reason
                 if event.session is not None:
                     attempt.session = event.session or None
+                attempt.unheard = attempt.resumed and not event.session
                 attempt.usage = event.usage
                 self.usage += event.usage or Usage()
                 issue.voids = 0

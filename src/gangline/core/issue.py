@@ -22,7 +22,8 @@ class Attempt(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
             end of the limit.
         messages: What a person said that went with its prompt.
         account: Whose usage limit it is under.
-        session: The agent's own session; `resumed`: it went on with one of an attempt before.
+        session: The agent's own session; `resumed`: it went on with one of an attempt before;
+            `unheard`: it was to, and is over without a word: it may never have had its prompt.
     """
 
     number: int
@@ -47,6 +48,7 @@ class Attempt(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
     account: str | None = None
     session: str | None = None
     resumed: bool = False
+    unheard: bool = False
     usage: Usage | None = None
     kill: KillReason | None = None
     kill_boot_id: str = ""
