@@ -38,7 +38,8 @@ class ServiceChecks:
         self.given = {}  # issue -> messages that its agents were told
         self.intents = {}  # attempt id -> its intent, seq
         self.limited = {}  # issue -> account, until, of its open attempt
-        self.waits_at = {}  # attempt id -> boot seconds at which it was found to wait
+        self.unheard = {}  # issue -> what may be said again: nothing was heard of who was told
+        self.waits_at = {}  # attempt id -> boot seconds at which it was found to wait, or None
         self.wished = set()  # issues about whose attempt somebody decided
         self.kills = {}  # attempt id -> why it was ended
         self.in_a_row = {}  # issue -> attempts that met the limit
@@ -56,7 +57,7 @@ class ServiceChecks:
             case Dispatched():
                 self._dispatched(event, is_new)
             case ConditionChanged():
-                self._condition_changed(event)
+                self._condition_changed(event, is_new)
             case Wished():
                 self.wished.add(event.issue)
             case Edited():
@@ -83,14 +84,15 @@ class ServiceChecks:
                     f"{event.issue} is dispatched, and {issue} of the same account is limited"
                 )
 
-    def _condition_changed(self, event):
+    def _condition_changed(self, event, is_new):
         attempt_id = self._attempt(event)
         self.limited.pop(event.issue, None)
         if event.until is not None:
             intent = self.intents.get(attempt_id)
             self.limited[event.issue] = (intent and intent.account, event.until)
-        if event.waits:
-            self.waits_at.setdefault(attempt_id, self.world.boot_seconds())
+        if event.waits:  # of one whose writer died before it was sure: nobody knows when
+            at = self.world.boot_seconds() if is_new else None
+            self.waits_at.setdefault(attempt_id, at)
         talk = self.service.agents.get(attempt_id)
         if event.asked and (talk is None or event.text not in talk.questions):
             self.world.fail(f"{attempt_id} is said to ask what it never asked: {event.text}")
@@ -112,6 +114,7 @@ class ServiceChecks:
         if event.outcome is Outcome.SESSION_LOST and attempt_id in self.service.agents:
             given = self.given.setdefault(event.issue, set())  # a lost journal forgets it
             given -= self.service.agents[attempt_id].texts
+        self._heard(event, attempt_id)
         self._check_seconds(event, attempt_id)
         # Of one that a lost journal told of nobody knows what was decided.
         decided = event.issue in self.wished or self.is_killing or attempt_id not in self.intents
@@ -131,6 +134,14 @@ class ServiceChecks:
             self.world.fail(f"{attempt_id} was limited, and was never parked")
         elif is_new and self.machine.looked_at < limit[1]:
             self.world.fail(f"{attempt_id} goes on before its limit ends")
+
+    def _heard(self, event, attempt_id):
+        """What one was told that was cut off before a word of it came may be told again."""
+        launch = self.service.launches.get(attempt_id)
+        if launch is None or event.session or not launch.resumed:
+            self.unheard.pop(event.issue, None)
+        elif talk := self.service.agents.get(attempt_id):
+            self.unheard[event.issue] = self.unheard.get(event.issue, set()) | talk.texts
 
     def _check_outcome(self, event, attempt_id):
         """Limits, lost sessions and budgets are told from failures and deaths."""
@@ -183,7 +194,7 @@ class ServiceChecks:
         missing = (before - given if talk.launch.resumed else before) - told
         if missing:
             self.world.fail(f"{agent.attempt_id} is not told {sorted(missing)}")
-        again = told & given if talk.launch.resumed else set()
+        again = told & given - self.unheard.get(issue, set()) if talk.launch.resumed else set()
         if again:
             self.world.fail(f"{agent.attempt_id} is told {sorted(again)} again")
         if told - before:
