@@ -296,6 +296,34 @@ def test_answer_is_the_next_turn_of_the_agent_that_asked(work):
     assert len(issue["attempts"]) == 2
 
 
+@pytest.mark.parametrize("is_heard", [False, True])
+def test_message_of_one_that_was_cut_off_is_told_again_if_it_was_never_heard_of(work, is_heard):
+    """The second turn kills its runner with -9, before its output told of its session or after."""
+    says = """echo '{"type":"system","subtype":"init","session_id":"of-mine"}'\n"""
+    until_read = 'until grep -q of-mine "$GANGLINE_ATTEMPT_DIR/progress.json"; do sleep .1; done\n'
+    dies = "kill -9 $PPID; sleep 1000"
+    turn = work.project.room / "turn.sh"
+    turn.write_text(
+        f'cd {shlex.quote(str(work.project.room))}; set -- "$(cat ledger | wc -l)"; echo >>ledger\n'
+        'cp "$GANGLINE_ATTEMPT_DIR/prompt.md" prompt.$1\n'
+        f"case $1 in\n0) {says}until [ -e go ]; do sleep 0.02; done;;\n"
+        f"1) {says + until_read if is_heard else ''}{dies};;\nesac\n"
+    )
+    own = "[agents.mine]\nstart = ['sh', '{0}']\nresume = ['sh', '{0}', '{{session}}']\n"
+    own += "reader = 'claude-stream-json'\n"
+    work.project.settings(SETTINGS + own.format(turn))
+    source = work.project.plan([{"id": 1, "title": "One", "agent": "mine"}])
+    started = work.project.start("run", "work", "--from", source)
+    work.project.wait_for(work.ledger, "the agent runs")
+    work.project.run("send", "work", "1", "Mind the gap", check=0)
+    work.go()
+    assert work.end(started) == 0
+    told = [path.read_text() for path in sorted(work.project.room.glob("prompt.*"))]
+    assert ["Mind the gap" in text for text in told] == [False, True, not is_heard]
+    assert "You were cut off" in told[2]
+    assert [each["resumed"] for each in work.issue()["attempts"]] == [False, True, True]
+
+
 def test_message_that_is_said_before_the_start_goes_with_the_first_prompt(work):
     work.run("false", check=1)
     work.project.run("retry", "work", "1", check=0)
