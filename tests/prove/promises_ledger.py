@@ -260,12 +260,15 @@ def _restored(event: BatchRestored) -> Ledger:
         newest = attempts[-1] if attempts else {}
         is_open = status == Status.DISPATCHED
         wish = detail.get("wish")
+        kill = newest.get("kill") if is_open else None
         entry = Entry(
             Status(status),
             tuple(map(str, state["dag"].get(key, ()))),
             newest.get("number", -1),
             is_open,
+            killed=kill is not None,
             wish=Wish(wish) if wish else None,
+            over_budget=kill == KillReason.BUDGET,
             charges=0 if Status(status) in TERMINAL else detail.get("spent", 0),
             messages=len(detail.get("messages", ())),
             given=len(newest.get("messages", ())) if is_open else 0,
