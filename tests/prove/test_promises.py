@@ -15,6 +15,7 @@ from promises import (
 )
 
 from gangline.core.events import (
+    BatchRestored,
     BatchStarted,
     Cancelled,
     Condition,
@@ -25,6 +26,7 @@ from gangline.core.events import (
     Ended,
     Held,
     KillOrdered,
+    KillReason,
     Outcome,
     Paused,
     PlannedIssue,
@@ -210,6 +212,19 @@ def test_an_issue_that_is_over_with_something_unsaid_is_found():
     asks = ConditionChanged(issue="1", attempt=0, condition=Condition.NEEDS_INPUT, asked=True)
     done = committed(msgspec.structs.replace(end(), exit_code=0))
     broken(2, committed(intent()), *lives(), committed(asks), done)
+
+
+def test_a_journal_begun_anew_knows_why_an_attempt_is_being_ended():
+    def restored(kill):
+        attempt = {"number": 0, "mark": "m", "startedAt": "", "kill": kill}
+        detail = {"1": {"messages": ["mind the gap"], "attempts": [attempt]}}
+        state = {"status": {"1": Status.DISPATCHED}, "dag": {"1": []}, "detail": detail}
+        return committed(BatchRestored(format=1, area="client", batch_id="b", state=state))
+
+    over = committed(end(outcome=Outcome.FAILED, to=Status.FAILED))
+    watch(restored(KillReason.BUDGET), over)  # it is told nothing more
+    broken(2, restored(KillReason.STALL), over)
+    broken(2, restored(None), over)
 
 
 # -- 3 -------------------------------------------------------------------------------------------
